@@ -1,0 +1,58 @@
+"""One machine, shared: trainings run side by side, a measurement runs alone.
+
+Two lock files make a readers-writer lock between processes that lets writers in: whoever measures
+first takes the gate, so that no training starts its next epoch, and then the device, once the running
+epochs have ended. The kernel drops the locks of a process that dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Device:
+    """The lock of one machine for one study.
+
+    Attributes:
+        folder: where the lock files live (made if missing), on a local disk.
+        waiting: called with True before and False after each wait, so that no time-out ticks meanwhile.
+    """
+
+    def __init__(self, folder: Path, waiting: Callable[[bool], None] = lambda _: None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._gate = folder / "gate.lock"
+        self._device = folder / "device.lock"
+        self._waiting = waiting
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Held by a training for one epoch; waits while a measurement runs or is about to."""
+        with self._held(self._device, fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Held by a measurement; waits for the running epochs to end."""
+        with self._held(self._device, fcntl.LOCK_EX):
+            yield
+
+    @contextmanager
+    def _held(self, path: Path, kind: int) -> Iterator[None]:
+        with path.open("a") as device:
+            self._waiting(True)
+            try:
+                with self._gate.open("a") as gate:  # closing the file drops its lock
+                    fcntl.flock(gate, kind)
+                    fcntl.flock(device, kind)
+            finally:
+                self._waiting(False)
+            yield
+
+
+@contextmanager
+def unshared() -> Iterator[None]:
+    """The stand-in for a lock where nothing else runs."""
+    yield

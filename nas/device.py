@@ -10,22 +10,24 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+
+WAITING: ContextVar[Callable[[bool], None]] = ContextVar("WAITING", default=lambda _: None)
+"""Called with True before and False after each wait for the machine, so that no time-out ticks meanwhile."""
 
 
 class Device:
     """The lock of one machine for one study.
 
-    Attributes:
+    Args:
         folder: where the lock files live (made if missing), on a local disk.
-        waiting: called with True before and False after each wait, so that no time-out ticks meanwhile.
     """
 
-    def __init__(self, folder: Path, waiting: Callable[[bool], None] = lambda _: None) -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._gate = folder / "gate.lock"
         self._device = folder / "device.lock"
-        self._waiting = waiting
 
     @contextmanager
     def shared(self) -> Iterator[None]:
@@ -42,13 +44,14 @@ class Device:
     @contextmanager
     def _held(self, path: Path, kind: int) -> Iterator[None]:
         with path.open("a") as device:
-            self._waiting(True)
+            waiting = WAITING.get()
+            waiting(True)
             try:
                 with self._gate.open("a") as gate:  # closing the file drops its lock
                     fcntl.flock(gate, kind)
                     fcntl.flock(device, kind)
             finally:
-                self._waiting(False)
+                waiting(False)
             yield
 
 

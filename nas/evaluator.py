@@ -1,0 +1,326 @@
+"""What a worker does with one candidate: build, tune and train by Hyperband, measure. It never raises.
+
+Importing this module loads no torch; evaluating does.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas import registry
+from nas.architecture import Architecture, Scalar
+from nas.device import Device
+from nas.hpo import brackets, hyperband, sample_config
+from nas.protocols import Diverged, Measurement, Objective, SearchSpace, Subject
+from nas.seeding import Purpose, integer_seed, stream
+from nas.settings import Settings
+from nas.trial import Failure, Proposal, Result
+
+if TYPE_CHECKING:
+    import torch
+
+    from nas.trainer import SupervisedTrainer
+
+WINNER = "winner.safetensors"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One candidate to evaluate, as plain data that goes to another process.
+
+    Attributes:
+        folder: the study's; a worker reads `data/` and writes into `scratch` only.
+        scratch: relative to `folder`.
+        calibration: constants of the machine by objective.
+    """
+
+    trial_id: int
+    proposal: Proposal
+    settings: Settings
+    folder: str
+    scratch: str
+    calibration: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Remeasure:
+    """Trained candidates to measure together, e.g. the front at the end of a search."""
+
+    trials: tuple[tuple[int, Architecture, str], ...]  # id, written form, weights relative to the folder
+    objective: str
+    settings: Settings
+    folder: str
+    calibration: Mapping[str, float]
+
+
+def make_space(settings: Settings, input_shape: Sequence[int], classes: int) -> SearchSpace:
+    """The space of a study, for inputs of its data set."""
+    shape = {"input_shape": tuple(input_shape), "classes": classes}
+    space: SearchSpace = registry.make("space", settings.space.name, {**shape, **settings.space.options})
+    return space
+
+
+def make_objectives(settings: Settings) -> tuple[Objective, ...]:
+    """The objectives of a study, in order."""
+    return tuple(registry.make("objective", o.name, o.options) for o in settings.objectives)
+
+
+def evaluate(task: Task) -> Result | Failure:
+    """Trains and measures a candidate; whatever goes wrong becomes a `Failure`.
+
+    Calling it again with the same scratch folder continues where the last call was stopped.
+    """
+    try:
+        return _evaluate(task)
+    except Diverged as error:
+        return Failure("nan", str(error))
+    except MemoryError as error:
+        return Failure("oom", _line(error))
+    except Exception as error:
+        return Failure("oom" if _out_of_memory(error) else "crash", _line(error))
+
+
+def _evaluate(task: Task) -> Result | Failure:
+    import torch
+    from safetensors.torch import save_file
+
+    from nas.data import load, read_info
+    from nas.trainer import SupervisedTrainer, evaluate as validate
+
+    start = time.monotonic()
+    settings, folder = task.settings, Path(task.folder)
+    torch.set_num_threads(settings.run.threads)
+    device = _device(settings.training.device)
+    info = read_info(folder / "data")
+    space = make_space(settings, info.input_shape, len(info.classes))
+    machine = Device(folder / "locks")
+    horizon = task.proposal.epochs or settings.hyperband.max_epochs
+    validation = load(folder / "data", "validation", device)
+    trainer = SupervisedTrainer(
+        train=load(folder / "data", "train", device),
+        validation=validation,
+        settings=settings.training,
+        horizon=horizon,
+        augment=settings.data.augment,
+        turn=machine.shared,
+    )
+    scratch = folder / task.scratch
+    scratch.mkdir(parents=True, exist_ok=True)
+    candidate = _Candidate(task, space, trainer, scratch)
+    schedule = brackets(
+        horizon, settings.hyperband.eta, settings.hyperband.table, settings.hyperband.brackets
+    )
+    tuned = hyperband(schedule, candidate.loss)
+    if tuned is None:
+        return Failure("nan", f"no configuration stayed finite; {candidate.diverged}")
+    model, curve = candidate.trained(tuned.bracket, tuned.index, horizon)
+    save_file(
+        {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, scratch / WINNER
+    )
+    model.eval()
+    subject = Subject(
+        model=model,
+        architecture=task.proposal.architecture,
+        space=space,
+        x=validation[0],
+        y=validation[1],
+        device=device,
+        metrics={**curve[-1], **validate(model, *validation)},
+        calibration={},
+        alone=machine.alone,
+        seed=integer_seed(settings.seed, Purpose.MEASURE, task.trial_id),
+    )
+    values, details = _measured(make_objectives(settings), subject, task.calibration)
+    return Result(
+        values=values,
+        details=details,
+        hparams=candidate.config(tuned.bracket, tuned.index),
+        curve=tuple(curve),
+        cost={"epochs": tuned.epochs, "seconds": time.monotonic() - start},
+        weights=f"{task.scratch}/{WINNER}",
+        weights_sha256=file_sha256(scratch / WINNER),
+    )
+
+
+@dataclass
+class _Candidate:
+    """The configurations of one candidate: each has a name, a seed and a checkpoint of its own."""
+
+    task: Task
+    space: SearchSpace
+    trainer: SupervisedTrainer
+    scratch: Path
+    diverged: str = ""
+
+    def config(self, bracket: int, index: int) -> dict[str, Scalar]:
+        """Drawn by (trial, bracket, index); the very first one is the study's default."""
+        settings = self.task.settings
+        defaults = settings.training.hparams()
+        first = brackets(self.trainer.horizon, settings.hyperband.eta)[0].s
+        if (bracket, index) == (first, 0):
+            return defaults
+        rng = stream(settings.seed, Purpose.HPARAMS, self.task.trial_id, bracket, index)
+        return sample_config(settings.hyperband.space, defaults, rng)
+
+    def loss(self, bracket: int, index: int, epochs: int) -> float:
+        """Validation error after `epochs`; NaN if the training diverged. A rung that is there is only read."""
+        from nas.trainer import recorded_curve
+
+        known = recorded_curve(self._checkpoint(bracket, index))
+        if len(known) >= epochs:
+            return known[epochs - 1]["error"]
+        try:
+            return self.trained(bracket, index, epochs)[1][-1]["error"]
+        except Diverged as error:
+            self.diverged = str(error)
+            return math.nan
+
+    def trained(
+        self, bracket: int, index: int, epochs: int
+    ) -> tuple[torch.nn.Module, Sequence[Mapping[str, float]]]:
+        """The network of a configuration and its learning curve."""
+        from nas.trainer import seeded
+
+        seed = integer_seed(self.task.settings.seed, Purpose.TRAIN, self.task.trial_id, bracket, index)
+        with seeded(seed):
+            model = self.space.build(self.space.canonical(self.task.proposal.architecture))
+        checkpoint = self._checkpoint(bracket, index)
+        return model, self.trainer.fit(model, self.config(bracket, index), epochs, seed, checkpoint)
+
+    def _checkpoint(self, bracket: int, index: int) -> Path:
+        return self.scratch / f"s{bracket}-c{index}.safetensors"
+
+
+def _measured(
+    objectives: Sequence[Objective], subject: Subject, calibration: Mapping[str, Mapping[str, float]]
+) -> tuple[dict[str, float], dict[str, Mapping[str, float]]]:
+    values: dict[str, float] = {}
+    details: dict[str, Mapping[str, float]] = {}
+    for objective in objectives:
+        if objective.measure is None:
+            continue
+        found = objective.measure(replace(subject, calibration=calibration.get(objective.name, {})))
+        if isinstance(found, Measurement):
+            values[objective.name], details[objective.name] = float(found.value), found.details
+        else:
+            values[objective.name] = float(found)
+    return values, details
+
+
+def remeasure(task: Remeasure) -> dict[int, Measurement] | Failure:
+    """Measures trained candidates together, interleaved; see `Objective.measure_together`."""
+    try:
+        return _remeasure(task)
+    except Exception as error:
+        return Failure("oom" if _out_of_memory(error) else "crash", _line(error))
+
+
+def _remeasure(task: Remeasure) -> dict[int, Measurement]:
+    import torch
+
+    from nas.data import load, read_info
+
+    settings, folder = task.settings, Path(task.folder)
+    torch.set_num_threads(settings.run.threads)
+    info = read_info(folder / "data")
+    space = make_space(settings, info.input_shape, len(info.classes))
+    device = _device(settings.training.device)
+    x, y = load(folder / "data", "validation", device)
+    subjects = [
+        Subject(
+            model=load_model(space, arch, folder / weights).to(device),
+            architecture=arch,
+            space=space,
+            x=x,
+            y=y,
+            device=device,
+            metrics={},
+            calibration=task.calibration,
+            alone=Device(folder / "locks").alone,
+            seed=integer_seed(settings.seed, Purpose.MEASURE, trial_id),
+        )
+        for trial_id, arch, weights in task.trials
+    ]
+    objective = next(o for o in make_objectives(settings) if o.name == task.objective)
+    if objective.measure_together is None:
+        return {}
+    found = objective.measure_together(subjects)
+    return {trial[0]: measurement for trial, measurement in zip(task.trials, found, strict=True)}
+
+
+class WeightsError(RuntimeError):
+    """A weights file is missing, cut short or of another network; the message names it."""
+
+
+def load_model(
+    space: SearchSpace, arch: Architecture, weights: Path, digest: str | None = None
+) -> torch.nn.Module:
+    """The trained network of a written form, in eval mode, on the CPU.
+
+    Args:
+        weights: a safetensors file; no pickle is ever read.
+        digest: sha256 that the file must have, None for no check.
+
+    Raises:
+        WeightsError: the file cannot be read, is not the recorded one, or does not fit the network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not weights.is_file():
+        raise WeightsError(f"weights file {weights} must exist, but it does not: evaluate the trial again")
+    if digest is not None and (found := file_sha256(weights)) != digest:
+        raise WeightsError(
+            f"weights file {weights} must have sha256 {digest[:12]}…, but has {found[:12]}… "
+            f"({weights.stat().st_size} bytes): it was cut short or changed; put back a copy"
+        )
+    try:
+        state = load_file(weights)
+        model = space.build(space.canonical(arch))
+        model.load_state_dict(state)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"weights file {weights} must hold the network's tensors, but {_line(error)}"
+        ) from error
+    return model.eval()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return any(
+        sign in text
+        for sign in (
+            "out of memory",
+            "can't allocate memory",
+            "not enough memory",
+            "bad_alloc",
+            "could not create a memory",
+        )
+    )
+
+
+def _line(error: BaseException) -> str:
+    """Type, message and place of an error, in one line."""
+    where = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(where[-1].filename).name}:{where[-1].lineno})" if where else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}{place}"

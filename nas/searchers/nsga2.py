@@ -1,0 +1,144 @@
+"""NSGA-II (Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas import pareto
+from nas.protocols import Context, Exhausted
+from nas.searchers.novelty import first_new, mutated, sampled
+from nas.trial import Proposal, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A told trial as survival and selection see it.
+
+    Attributes:
+        losses: `float64[m]`, NaN where unknown.
+        violation: by how much it is beyond the limits, 0 if feasible.
+        rank, crowding: within the population that survived with it.
+    """
+
+    trial: Trial
+    losses: NDArray[np.float64]
+    violation: float
+    rank: int = 0
+    crowding: float = 0.0
+
+
+@dataclass(slots=True)
+class State:
+    context: Context
+    population: list[Member] = field(default_factory=list)
+    offspring: list[Member] = field(default_factory=list)
+    proposals: int = 0
+
+
+@dataclass(frozen=True)
+class NSGA2:
+    """Binary tournaments by (rank, crowding), crossover, mutation, elitist survival. Duplicates are redrawn.
+
+    Attributes:
+        population: survivors.
+        offspring: trials told between two renewals of the survivors: 1 is steady state, None for
+            `population`, the generations of the paper. Nothing waits for a renewal.
+        crossover: probability that a child has two parents.
+        mutation: probability that a child of two parents is mutated as well; a child of one always is.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    population: int = 20
+    offspring: int | None = 1
+    crossover: float = 0.5
+    mutation: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.population < 1 or (self.offspring is not None and self.offspring < 1):
+            raise ValueError(
+                "`1 <= population` and `1 <= offspring` must hold, but got "
+                f"({self.population=}, {self.offspring=})"
+            )
+        if not (0 <= self.crossover <= 1 and 0 <= self.mutation <= 1):
+            raise ValueError(
+                f"`0 <= crossover, mutation <= 1` must hold, but got ({self.crossover=}, {self.mutation=})"
+            )
+
+    def init(self, context: Context) -> State:
+        return State(context)
+
+    def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
+        context = state.context
+        parents = state.population or state.offspring
+        if state.proposals < self.population or not parents:
+            return first_new(context, sampled(context, rng))
+        first, second = _tournament(parents, rng), _tournament(parents, rng)
+        return first_new(context, self._children(context, first, second, rng))
+
+    def _children(
+        self, context: Context, first: Member, second: Member, rng: np.random.Generator
+    ) -> Iterator[Proposal]:
+        start, origin = first.trial.architecture, "mutate"
+        ids: tuple[int, ...] = (first.trial.id,)
+        if first is not second and rng.random() < self.crossover:
+            ids = (first.trial.id, second.trial.id)
+            start = context.space.crossover(start, second.trial.architecture, rng)
+            origin = "crossover+mutate"
+            if rng.random() >= self.mutation:
+                yield Proposal(start, ids, "crossover")
+        yield from mutated(context, start, ids, origin, rng)
+
+    def proposed(self, state: State, trial: Trial) -> State:
+        state.proposals += 1
+        return state
+
+    def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
+        context = state.context
+        state.offspring.append(Member(trial, context.losses(trial), context.violation(trial.values)))
+        first = not state.population
+        due = self.population if first or self.offspring is None else self.offspring
+        if len(state.offspring) >= due:
+            state.population = survivors([*state.population, *state.offspring], self.population)
+            state.offspring = []
+        return state
+
+
+def survivors(members: list[Member], count: int) -> list[Member]:
+    """The `count` best by (violation, rank, crowding), each with its rank and crowding distance.
+
+    Feasible members are ranked by dominance, infeasible ones behind them by violation (Deb 2002,
+    section VI); failed ones come last. Crowding is of a whole front, before it is cut.
+    """
+    violation = np.array([member.violation for member in members])
+    losses = np.array([member.losses for member in members])
+    losses[~np.isfinite(losses).all(axis=1)] = np.nan
+    ranks = np.zeros(len(members), dtype=np.int64)
+    feasible = violation <= 0
+    if feasible.any():
+        ranks[feasible] = pareto.ranks(losses[feasible])
+    if not feasible.all():
+        behind = ranks.max(initial=0) + 1
+        ranks[~feasible] = behind + np.unique(violation[~feasible], return_inverse=True)[1]
+    crowding = np.zeros(len(members))
+    for rank in np.unique(ranks):
+        alike = ranks == rank
+        crowding[alike] = pareto.crowding(losses[alike])
+    order = np.lexsort((-crowding, ranks))[:count]
+    return [
+        Member(m.trial, m.losses, m.violation, int(ranks[i]), float(crowding[i]))
+        for i, m in ((i, members[i]) for i in order.tolist())
+    ]
+
+
+def _tournament(members: list[Member], rng: np.random.Generator) -> Member:
+    """The better of two different members by (rank, crowding); a tie goes to the first drawn."""
+    if len(members) == 1:
+        return members[0]
+    a, b = (members[int(i)] for i in rng.choice(len(members), size=2, replace=False))
+    return b if (b.rank, -b.crowding) < (a.rank, -a.crowding) else a

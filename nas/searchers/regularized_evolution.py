@@ -1,0 +1,98 @@
+"""Regularized evolution: an aging tournament (Real et al. 2019, "Regularized Evolution for Image
+Classifier Architecture Search", algorithm 1)."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.protocols import Context, Exhausted
+from nas.searchers.novelty import first_new, mutated, sampled
+from nas.trial import Proposal, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A told trial: losses `float64[m]` (NaN where unknown), and by how much it is beyond the limits."""
+
+    trial: Trial
+    losses: NDArray[np.float64]
+    violation: float
+
+
+@dataclass(slots=True)
+class State:
+    context: Context
+    population: deque[Member]
+    proposals: int = 0
+
+
+@dataclass(frozen=True)
+class RegularizedEvolution:
+    """Mutates the best of `sample` members, drawn with replacement from the `population` youngest.
+
+    With several objectives each tournament has a direction of its own: the best is the smallest
+    augmented Chebyshev value (Miettinen 1999, rho = .05) of losses scaled to [0, 1] over the
+    population, under weights uniform on the simplex. Less violation of limits goes first.
+
+    Attributes:
+        population: P, how many of the youngest trials are alive.
+        sample: S, tournament size.
+
+    Raises:
+        ValueError: `1 <= population` or `1 <= sample` does not hold.
+    """
+
+    population: int = 100
+    sample: int = 25
+
+    def __post_init__(self) -> None:
+        if self.population < 1 or self.sample < 1:
+            raise ValueError(
+                f"`1 <= population` and `1 <= sample` must hold, but got ({self.population=}, {self.sample=})"
+            )
+
+    def init(self, context: Context) -> State:
+        return State(context, deque(maxlen=self.population))
+
+    def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
+        alive = list(state.population)
+        if state.proposals < self.population or not alive:
+            return first_new(state.context, sampled(state.context, rng))
+        drawn = [alive[i] for i in rng.integers(len(alive), size=self.sample)]
+        parent = drawn[_fittest(alive, drawn, rng)].trial
+        return first_new(
+            state.context, mutated(state.context, parent.architecture, (parent.id,), "mutate", rng)
+        )
+
+    def proposed(self, state: State, trial: Trial) -> State:
+        state.proposals += 1
+        return state
+
+    def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
+        context = state.context
+        state.population.append(Member(trial, context.losses(trial), context.violation(trial.values)))
+        return state
+
+
+def _fittest(alive: list[Member], drawn: list[Member], rng: np.random.Generator) -> int:
+    """Index of the tournament's winner; failed trials (NaN) lose against all that succeeded."""
+    losses = np.array([member.losses for member in drawn])
+    if losses.shape[1] == 1:
+        fitness = losses[:, 0]
+    else:
+        everyone = np.array([member.losses for member in alive])
+        everyone[~np.isfinite(everyone).all(axis=1)] = np.nan
+        if np.isnan(everyone).all():
+            fitness = np.full(len(drawn), np.nan)
+        else:
+            low, high = np.nanmin(everyone, axis=0), np.nanmax(everyone, axis=0)
+            scaled = (losses - low) / np.where(high > low, high - low, 1.0)
+            weighted = scaled * rng.dirichlet(np.ones(losses.shape[1]))
+            fitness = weighted.max(axis=1) + 0.05 * weighted.sum(axis=1)
+    violation = np.array([member.violation for member in drawn])
+    fitness = np.where(np.isfinite(fitness), fitness, np.inf)
+    return int(np.lexsort((fitness, violation, ~np.isfinite(fitness)))[0])

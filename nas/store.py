@@ -1,0 +1,286 @@
+"""The record of a study: one SQLite file with one writer, and a folder of weights.
+
+study.db        settings and facts (meta), proposals and outcomes (trials)
+weights/        the winner of each trial, moved here before its outcome is committed
+scratch/        what an open trial's worker writes: rung checkpoints
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from nas.architecture import InvalidArchitecture
+from nas.trial import (
+    Outcome,
+    Result,
+    Trial,
+    outcome_from_dict,
+    outcome_to_dict,
+    proposal_from_dict,
+    proposal_to_dict,
+)
+
+FORMAT = 1
+"""Version of the tables; a later one that cannot read them says so."""
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE trials (id INTEGER PRIMARY KEY, proposal TEXT NOT NULL, outcome TEXT) STRICT;
+"""
+
+
+class StoreError(RuntimeError):
+    """The folder, the file or a record cannot be used; the message says which, why, and what to do."""
+
+
+class Store:
+    """One study's folder. Open it with `create`, `open` or, to look only, `read`."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: IO[str] | None) -> None:
+        self.folder = folder
+        self._db = connection
+        self._lock = lock
+
+    # --- opening -----------------------------------------------------------------------------------
+
+    @classmethod
+    def exists(cls, folder: Path) -> bool:
+        """Whether the folder holds a study that was created to the end."""
+        path = folder / "study.db"
+        if not path.is_file() or path.stat().st_size == 0:
+            return False
+        with _errors(path):
+            connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)
+            try:
+                query = "SELECT count(*) FROM sqlite_master WHERE name IN ('meta', 'trials')"
+                return bool(connection.execute(query).fetchone()[0] == 2)
+            finally:
+                connection.close()
+
+    @classmethod
+    def create(cls, folder: Path, settings: dict[str, Any], lock: IO[str]) -> Store:
+        """A new study, in one transaction; a half-written one is replaced.
+
+        Args:
+            lock: what `lock_folder` gave.
+        """
+        path = folder / "study.db"
+        with _errors(path):
+            for leftover in folder.glob("study.db*"):
+                leftover.unlink()
+            store = cls(folder, _connect(path), lock)
+            facts = {"format": FORMAT, "settings": settings}
+            rows = ", ".join(
+                f"({_quoted(key)}, {_quoted(json.dumps(value))})" for key, value in facts.items()
+            )
+            store._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} INSERT INTO meta VALUES {rows}; COMMIT;")
+        return store
+
+    @classmethod
+    def open(cls, folder: Path) -> Store:
+        """The study of this folder, for writing.
+
+        Raises:
+            StoreError: there is none, it is damaged, or another process runs it.
+        """
+        cls._require(folder)
+        lock = lock_folder(folder)
+        try:
+            return cls._opened(folder, lock)
+        except BaseException:
+            lock.close()
+            raise
+
+    @classmethod
+    def read(cls, folder: Path) -> Store:
+        """The study of this folder, to look at, also while another process runs it."""
+        cls._require(folder)
+        return cls._opened(folder, None)
+
+    @classmethod
+    def _require(cls, folder: Path) -> None:
+        if not cls.exists(folder):
+            raise StoreError(f"{folder} must be the folder of a study, but it holds no finished study.db")
+
+    @classmethod
+    def _opened(cls, folder: Path, lock: IO[str] | None) -> Store:
+        path = folder / "study.db"
+        with _errors(path):
+            store = cls(folder, _connect(path, readonly=lock is None), lock)
+            problems = [row[0] for row in store._db.execute("PRAGMA quick_check(3)")]
+            if problems != ["ok"]:
+                store.close()
+                raise StoreError(_damaged(path, "; ".join(problems)))
+            found = store.fact("format")
+        if found != FORMAT:
+            store.close()
+            raise StoreError(
+                f"{path} has format {found}, but this version reads format {FORMAT}: use the version of "
+                "paretonas that wrote it"
+            )
+        return store
+
+    def close(self) -> None:
+        """Closes the file and lets the next writer in."""
+        self._db.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    # --- facts -------------------------------------------------------------------------------------
+
+    def fact(self, key: str) -> Any:
+        """A value of the meta table, None if there is none."""
+        with _errors(self.folder / "study.db"):
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            return None if row is None else json.loads(row[0])
+
+    def set_fact(self, key: str, value: Any) -> None:
+        with _errors(self.folder / "study.db"):
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
+    # --- trials ------------------------------------------------------------------------------------
+
+    def add(self, trial: Trial) -> None:
+        """Commits an open trial."""
+        with _errors(self.folder / "study.db"):
+            self._db.execute(
+                "INSERT INTO trials VALUES (?, ?, NULL)",
+                (trial.id, json.dumps(proposal_to_dict(trial.proposal))),
+            )
+
+    def finish(self, trial_id: int, outcome: Outcome) -> Outcome:
+        """Moves the weights into place, commits the outcome, and clears the trial's scratch folder.
+
+        Returns:
+            The outcome as recorded, its weights' path relative to the study's folder.
+        """
+        if isinstance(outcome, Result) and outcome.weights is not None:
+            target = Path("weights") / f"{trial_id:05d}.safetensors"
+            (self.folder / "weights").mkdir(exist_ok=True)
+            (self.folder / outcome.weights).replace(self.folder / target)
+            outcome = replace(outcome, weights=target.as_posix())
+        with _errors(self.folder / "study.db"):
+            self._db.execute(
+                "UPDATE trials SET outcome = ? WHERE id = ? AND outcome IS NULL",
+                (json.dumps(outcome_to_dict(outcome)), trial_id),
+            )
+        shutil.rmtree(self.scratch(trial_id), ignore_errors=True)
+        return outcome
+
+    def trials(self) -> list[Trial]:
+        """All trials in id order.
+
+        Raises:
+            StoreError: a record cannot be read, or ids have gaps.
+        """
+        path = self.folder / "study.db"
+        found = []
+        with _errors(path):
+            for index, (trial_id, proposal, outcome) in enumerate(
+                self._db.execute("SELECT id, proposal, outcome FROM trials ORDER BY id")
+            ):
+                if trial_id != index:
+                    raise StoreError(_damaged(path, f"trial {index} is missing"))
+                found.append(_read_trial(path, trial_id, proposal, outcome))
+        return found
+
+    def scratch(self, trial_id: int) -> Path:
+        """The folder that only the worker of this trial writes into."""
+        return self.folder / "scratch" / f"{trial_id:05d}"
+
+    def sweep(self, trials: Sequence[Trial]) -> None:
+        """Removes what a killed driver left of trials that were finished."""
+        for trial in trials:
+            if trial.outcome is not None and self.scratch(trial.id).exists():
+                shutil.rmtree(self.scratch(trial.id), ignore_errors=True)
+
+
+def lock_folder(folder: Path) -> IO[str]:
+    """Takes the study's writer lock; it goes with the returned file, or with the process.
+
+    Raises:
+        StoreError: the folder cannot be written, or another process holds the lock.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "study.lock").open("a+")
+    except OSError as error:
+        raise StoreError(
+            f"{folder} must be a folder that can be written, but {error.strerror}: choose another --out"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        lock.close()
+        raise StoreError(
+            f"{folder} is being run by another process ({owner}): wait for it, or stop it first"
+        ) from error
+    lock.truncate(0)
+    lock.write(f"pid {os.getpid()}")
+    lock.flush()
+    return lock
+
+
+def _connect(path: Path, readonly: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode={'rw' if readonly else 'rwc'}",
+        uri=True,
+        isolation_level=None,
+        timeout=30,
+    )
+    if readonly:
+        connection.execute("PRAGMA query_only = ON")
+    else:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def _read_trial(path: Path, trial_id: int, proposal: str, outcome: str | None) -> Trial:
+    try:
+        return Trial(
+            trial_id,
+            proposal_from_dict(json.loads(proposal)),
+            None if outcome is None else outcome_from_dict(json.loads(outcome)),
+        )
+    except (KeyError, TypeError, ValueError, InvalidArchitecture) as error:
+        raise StoreError(_damaged(path, f"trial {trial_id}: {type(error).__name__}: {error}")) from error
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _damaged(path: Path, what: str) -> str:
+    return (
+        f"{path} is damaged ({what}). Nothing was changed; the weights beside it are whole. Put back a copy "
+        "of study.db, or start a new study in another folder"
+    )
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """SQLite's and the system's errors as `StoreError`s that name the file."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StoreError(
+            f"{path} cannot be used: {error}. Nothing was lost; check space and permissions"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise StoreError(_damaged(path, str(error))) from error
+    except json.JSONDecodeError as error:
+        raise StoreError(_damaged(path, str(error))) from error
+    except PermissionError as error:
+        raise StoreError(f"{path} must be writable, but {error.strerror}") from error

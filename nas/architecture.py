@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from hashlib import blake2b
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,9 +35,11 @@ def _checked_params(params: Params, owner: str) -> Params:
     previous: str | None = None
     in_order = True
     for name, value in params:
+        if type(name) is not str:
+            raise InvalidArchitecture(f"{owner}: parameter names must be texts, but got {name!r}")
         if type(value) is float and not math.isfinite(value):
             raise InvalidArchitecture(f"{owner}: parameter {name!r} must be finite, but got {value}")
-        if not isinstance(value, bool | int | float | str):
+        if type(value) not in (bool, int, float, str):  # nor a subclass: NumPy's scalars read differently
             raise InvalidArchitecture(
                 f"{owner}: parameter {name!r} must be a bool, int, float or str, but got {value!r}"
             )
@@ -45,11 +48,16 @@ def _checked_params(params: Params, owner: str) -> Params:
         previous = name
     if in_order:
         return params
-    ordered = tuple(sorted(params))
+    ordered = tuple(sorted(params, key=itemgetter(0)))
     names = [name for name, _ in ordered]
     if len(set(names)) != len(names):
         raise InvalidArchitecture(f"{owner}: parameter names must differ, but got {names}")
     return ordered
+
+
+def _same_params(a: Params, b: Params) -> bool:
+    """Equal in value and type: 1, 1.0 and True are three parameters."""
+    return a is b or (a == b and repr(a) == repr(b))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,16 @@ class Node:
             checked = _checked_params(self.params, f"node {self.id} ({self.op})")
             if checked is not self.params:
                 object.__setattr__(self, "params", checked)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Node):
+            return NotImplemented
+        return (self.id, self.op, self.inputs) == (other.id, other.op, other.inputs) and _same_params(
+            self.params, other.params
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.op, self.inputs, self.params))
 
     def __getitem__(self, name: str) -> Scalar:
         """The value of one parameter.
@@ -174,6 +192,16 @@ class Architecture:
         if not names or len(set(names)) != len(names):
             raise InvalidArchitecture(f"graph names must be given and differ, but got {names}")
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Architecture):
+            return NotImplemented
+        return (self.space, self.graphs) == (other.space, other.graphs) and _same_params(
+            self.params, other.params
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.space, self.graphs, self.params))
+
     def graph(self, name: str = "net") -> Graph:
         """The graph of that name; raises `InvalidArchitecture` if there is none."""
         for other, graph in self.graphs:
@@ -249,10 +277,10 @@ class Architecture:
         return cls(fields["space"], tuple(graphs), tuple(fields["params"].items()))
 
     def to_networkx(self) -> nx.MultiDiGraph:
-        """All graphs side by side; nodes are named (graph, id)."""
+        """All graphs side by side; nodes are named (graph, id), the graph carries `space` and `params`."""
         import networkx as nx
 
-        whole = nx.MultiDiGraph(space=self.space, **dict(self.params))
+        whole = nx.MultiDiGraph(space=self.space, params=dict(self.params))
         for name, graph in self.graphs:
             view = graph.to_networkx()
             whole.update(nx.relabel_nodes(view, {node: (name, node) for node in view}))
@@ -281,13 +309,13 @@ def _node(data: Any) -> Node:
 #
 # A certificate is the list of nodes in a canonical order. The order comes from colours: first the
 # expression below each node; where two nodes share an expression (two separate convolutions of one
-# input, say), colours are refined by who reads them, and what is still tied is broken by trying each
-# tied node and keeping the smallest certificate (individualisation and refinement, McKay 1981).
+# input, say), colours are refined by who reads them, twins are told apart in any order, and what is still
+# tied is broken by trying each tied node and keeping the smallest certificate (individualisation and
+# refinement, McKay 1981).
 
 Certificate = tuple[tuple[str, tuple[int, ...]], ...]
 
 
-@lru_cache(maxsize=65536)
 def _label(op: str, params: Params) -> str:
     return repr((op, params))
 
@@ -310,7 +338,7 @@ def certificate(graph: Graph) -> Certificate:
     colours = _ranked([(colour, index == last) for index, colour in enumerate(colours)])
     tables = _Tables.of(graph)
     if len(set(colours)) < len(colours):
-        return _smallest(tables, _refined(tables, colours))
+        return _smallest(tables, tables.twins_apart(_refined(tables, colours)))
     return tables.certificate(colours)
 
 
@@ -336,6 +364,24 @@ class _Tables:
             tuple(node.op == COMMUTATIVE for node in graph.nodes),
             tuple(tuple(found) for found in readers),
         )
+
+    def twins_apart(self, colours: list[int]) -> list[int]:
+        """`colours`, refined after nodes of equal colour, inputs and readers got colours of their own.
+
+        Swapping two such twins changes nothing, so every order of them gives the same certificate.
+        """
+        seen: Counter[Any] = Counter()
+        signatures = []
+        for position, colour in enumerate(colours):
+            below = self.inputs[position]
+            twins = (
+                colour,
+                tuple(sorted(below)) if self.commutative[position] else below,
+                self.readers[position],
+            )
+            signatures.append((colour, seen[twins]))
+            seen[twins] += 1
+        return _refined(self, _ranked(signatures)) if len(seen) < len(colours) else colours
 
     def certificate(self, colours: list[int]) -> Certificate:
         """The nodes in the order of their colours, which must all differ."""

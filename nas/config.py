@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nas.settings import (
     Choice,
@@ -21,6 +23,8 @@ from nas.settings import (
     SettingsError,
     TrainingSettings,
 )
+
+Domain = TypeVar("Domain", Range, Choice)
 
 STUDY_KEYS = ("seed", "in_flight", "identity", "reference")
 SECTIONS: Mapping[str, type] = {
@@ -164,7 +168,9 @@ def settings_to_toml(settings: Settings) -> str:
         for entry in table if isinstance(table, list) else [table]:
             lines.append(f"[[{name}]]" if isinstance(table, list) else f"[{name}]")
             lines += [
-                f"{key} = {_toml(value)}" for key, value in entry.items() if value is not None or key in _NONE
+                f"{_key(key)} = {_toml(value)}"
+                for key, value in entry.items()
+                if value is not None or key in _NONE
             ]
             lines.append("")
     return "\n".join(lines)
@@ -174,16 +180,19 @@ _NONE = ("clip", "timeout_s")
 """Settings whose default is a number and that may be "none"."""
 
 
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)
+
+
 def _toml(value: Any) -> str:
     if value is None:
         return '"none"'
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML escapes as JSON does
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(entry)}" for key, entry in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(key)} = {_toml(entry)}" for key, entry in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml(entry) for entry in value) + "]"
     return repr(value)
@@ -253,7 +262,7 @@ def _section(name: str, data: Mapping[str, Any], kind: type) -> Any:
 
 def _domain(name: str, value: Any) -> Range | Choice:
     if isinstance(value, list):
-        return Choice(tuple(value))
+        return _made(name, Choice, values=tuple(value))
     table = _table(f"hyperband.space.{name}", value)
     known = [field.name for field in fields(Range)]
     _known(f"hyperband.space.{name}", table, known)
@@ -263,7 +272,15 @@ def _domain(name: str, value: Any) -> Range | Choice:
             f"`hyperband.space.{name}` must have {' and '.join(missing)}, but got {dict(table)}"
         )
     hints = get_type_hints(Range)
-    return Range(**{k: _typed(f"hyperband.space.{name}.{k}", v, hints[k]) for k, v in table.items()})
+    given = {k: _typed(f"hyperband.space.{name}.{k}", v, hints[k]) for k, v in table.items()}
+    return _made(name, Range, **given)
+
+
+def _made(name: str, kind: type[Domain], **given: Any) -> Domain:
+    try:
+        return kind(**given)
+    except SettingsError as error:
+        raise SettingsError(f"`hyperband.space.{name}`: {error}") from None
 
 
 _WORDS = {

@@ -92,7 +92,8 @@ def _evaluate(task: Task) -> Result | Failure:
     from safetensors.torch import save_file
 
     from nas.data import load, read_info
-    from nas.trainer import SupervisedTrainer, evaluate as validate
+    from nas.trainer import SupervisedTrainer
+    from nas.trainer import evaluate as validate
 
     start = time.monotonic()
     settings, folder = task.settings, Path(task.folder)
@@ -170,7 +171,7 @@ class _Candidate:
         return sample_config(settings.hyperband.space, defaults, rng)
 
     def loss(self, bracket: int, index: int, epochs: int) -> float:
-        """Validation error after `epochs`; NaN if the training diverged. A rung that is there is only read."""
+        """Validation error after `epochs`, NaN if training diverged; a rung that is there is only read."""
         from nas.trainer import recorded_curve
 
         known = recorded_curve(self._checkpoint(bracket, index))

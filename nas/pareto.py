@@ -23,7 +23,7 @@ def _as_losses(losses: ArrayLike) -> Losses:
 
 
 def ranks(losses: ArrayLike) -> NDArray[np.int64]:
-    """Non-dominated rank of each row, 0 for the front (`int64[n]`); rows not finite come last."""
+    """Non-dominated rank of each row, 0 for the front (`int64[n]`); rows not finite come last, never at 0."""
     array = _as_losses(losses)
     finite = np.isfinite(array).all(axis=1)
     result = np.zeros(len(array), dtype=np.int64)
@@ -31,7 +31,7 @@ def ranks(losses: ArrayLike) -> NDArray[np.int64]:
         result[finite] = (
             moocore.pareto_rank(array[finite]) if array.shape[1] > 1 else _ranks_of_one(array[finite])
         )
-        result[~finite] = result[finite].max() + 1
+    result[~finite] = result.max(initial=0) + 1
     return result
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_check
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.architecture import Architecture, Scalar
+from nas.architecture import Architecture, InvalidArchitecture, Scalar
 from nas.trial import Proposal, Trial
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class Cost:
         return 2 * self.macs
 
 
+class NothingToChange(InvalidArchitecture):
+    """A space of a single architecture was asked to mutate it."""
+
+
 @runtime_checkable
 class SearchSpace(Protocol):
     """A set of architectures. Constructed with `input_shape` (C, H, W) and `classes`."""
@@ -56,7 +60,11 @@ class SearchSpace(Protocol):
         ...
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """One change; never the current value. Node ids of what stays are kept."""
+        """One change; never the current value. Node ids of what stays are kept.
+
+        Raises:
+            NothingToChange: the space holds this architecture only.
+        """
         ...
 
     def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
@@ -170,7 +178,7 @@ class Objective:
 
     def limit_text(self) -> str:
         """The limit as people write it: "params <= 10"."""
-        return f"{self.name} {'>=' if self.maximize else '<='} {self.limit:g}"
+        return f"{self.name} {'>=' if self.maximize else '<='} {self.limit:.10g}"
 
 
 @dataclass(frozen=True)

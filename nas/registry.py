@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, Literal
@@ -44,7 +45,7 @@ def load(kind: Kind, name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # whatever a user's own module raises
         raise UnknownName(
             f"{kind} {name!r}: module {module_name!r} must be importable (from the current folder or "
             f"installed), but {type(error).__name__}: {error}"
@@ -64,7 +65,26 @@ def make(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
         UnknownName: it cannot be found, or does not take these options.
     """
     factory = load(kind, name)
+    _check_options(kind, name, factory, options)
     try:
         return factory(**options)
     except (TypeError, ValueError) as error:
         raise UnknownName(f"{kind} {name!r} with options {dict(options)}: {error}") from error
+
+
+def _check_options(kind: Kind, name: str, factory: Any, options: Mapping[str, Any]) -> None:
+    """Raises `UnknownName`, with the nearest right option, if `factory` does not take one of `options`."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # not every callable has a signature
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UnknownName(
+                f"{kind} {name!r} has no option {option!r}, it must be one of {', '.join(known)}{hint}"
+            )

@@ -115,7 +115,7 @@ class Search:
         broken = [o for o in self.objectives if o.name in values and o.violation(values[o.name]) > 0]
         if not broken:
             return None
-        rules = "; ".join(f"{o.limit_text()} must hold, but it has {values[o.name]:g}" for o in broken)
+        rules = "; ".join(f"{o.limit_text()} must hold, but it has {values[o.name]:.10g}" for o in broken)
         return Failure("infeasible", rules, values)
 
     def completed(self, trial: Trial, outcome: Outcome | Mapping[str, float]) -> Outcome:
@@ -150,8 +150,8 @@ class Search:
             result.weights_sha256,
         )
 
-    def finish(self, trial_id: int, outcome: Outcome) -> Trial:
-        """Records the outcome of a trial.
+    def open_trial(self, trial_id: int) -> Trial:
+        """A trial that has no outcome yet.
 
         Raises:
             ValueError: there is no such trial, or it has an outcome.
@@ -161,6 +161,11 @@ class Search:
         trial = self.trials[trial_id]
         if trial.outcome is not None:
             raise ValueError(f"trial {trial_id} was told before; a trial has one outcome")
+        return trial
+
+    def finish(self, trial_id: int, outcome: Outcome) -> Trial:
+        """Records the outcome of an open trial; raises as `open_trial` does."""
+        trial = self.open_trial(trial_id)
         self.trials[trial_id] = Trial(trial.id, trial.proposal, outcome)
         return self.trials[trial_id]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any, Literal, get_args
 
 from nas.architecture import Scalar
@@ -101,9 +102,13 @@ class TrainingSettings:
         _require_choice("training.optimizer", self.optimizer, Literal["sgd", "adamw"])
         _require_choice("training.schedule", self.schedule, Literal["cosine", "one-cycle"])
         _require(self.batch_size >= 2, "training.batch_size >= 2", batch_size=self.batch_size)
-        _require(self.lr > 0, "training.lr > 0", lr=self.lr)
+        _require(0 < self.lr < math.inf, "0 < training.lr < inf", lr=self.lr)
         _require(0 <= self.momentum < 1, "0 <= training.momentum < 1", momentum=self.momentum)
-        _require(self.weight_decay >= 0, "training.weight_decay >= 0", weight_decay=self.weight_decay)
+        _require(
+            0 <= self.weight_decay < math.inf,
+            "0 <= training.weight_decay < inf",
+            weight_decay=self.weight_decay,
+        )
         _require(
             0 <= self.label_smoothing < 1,
             "0 <= training.label_smoothing < 1",
@@ -194,9 +199,12 @@ class HyperbandSettings:
                 )
             ends = (domain.low, domain.high) if isinstance(domain, Range) else domain.values
             for end in ends:  # each end must be a valid training setting
-                if isinstance(end, str | bool):
+                if isinstance(end, bool) or not isinstance(end, int | float):
                     raise SettingsError(f"`hyperband.space.{name}` must hold numbers, but got {end!r}")
-                _check_hparam(name, end)
+                try:
+                    _check_hparam(name, end)
+                except SettingsError as error:
+                    raise SettingsError(f"`hyperband.space.{name}`: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -253,5 +261,7 @@ class Settings:
         _require(self.in_flight >= 1, "study.in_flight >= 1", in_flight=self.in_flight)
         _require_choice("study.identity", self.identity, Identity)
         _require(len(self.objectives) >= 1, "at least one [[objectives]]", objectives=self.objectives)
-        names = [objective.name for objective in self.objectives]
-        _require(len(set(names)) == len(names), "objectives differ", objectives=names)
+        differ = all(a != b for a, b in combinations(self.objectives, 2))
+        _require(differ, "objectives differ", objectives=[objective.name for objective in self.objectives])
+        for name, bound in (self.reference or {}).items():
+            _require(math.isfinite(bound), "study.reference is finite", **{name: bound})

@@ -32,10 +32,10 @@ from nas.trial import (
 FORMAT = 1
 """Version of the tables; a later one that cannot read them says so."""
 
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE trials (id INTEGER PRIMARY KEY, proposal TEXT NOT NULL, outcome TEXT) STRICT;
-"""
+_SCHEMA = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+    "CREATE TABLE trials (id INTEGER PRIMARY KEY, proposal TEXT NOT NULL, outcome TEXT) STRICT",
+)
 
 
 class StoreError(RuntimeError):
@@ -43,12 +43,12 @@ class StoreError(RuntimeError):
 
 
 class Store:
-    """One study's folder. Open it with `create`, `open` or, to look only, `read`."""
+    """One study's folder. Anyone may look; whoever writes takes the lock."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: IO[str] | None) -> None:
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
         self._db = connection
-        self._lock = lock
+        self._lock: IO[str] | None = None
 
     # --- opening -----------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ class Store:
         if not path.is_file() or path.stat().st_size == 0:
             return False
         with _errors(path):
-            connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)
+            connection = _connect(path)
             try:
                 query = "SELECT count(*) FROM sqlite_master WHERE name IN ('meta', 'trials')"
                 return bool(connection.execute(query).fetchone()[0] == 2)
@@ -67,55 +67,34 @@ class Store:
                 connection.close()
 
     @classmethod
-    def create(cls, folder: Path, settings: dict[str, Any], lock: IO[str]) -> Store:
-        """A new study, in one transaction; a half-written one is replaced.
-
-        Args:
-            lock: what `lock_folder` gave.
-        """
+    def create(cls, folder: Path, settings: dict[str, Any]) -> Store:
+        """A new study, in one transaction; a half-written one is replaced. The caller holds `lock_folder`."""
         path = folder / "study.db"
         with _errors(path):
             for leftover in folder.glob("study.db*"):
                 leftover.unlink()
-            store = cls(folder, _connect(path), lock)
-            facts = {"format": FORMAT, "settings": settings}
-            rows = ", ".join(
-                f"({_quoted(key)}, {_quoted(json.dumps(value))})" for key, value in facts.items()
-            )
-            store._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} INSERT INTO meta VALUES {rows}; COMMIT;")
+            store = cls(folder, _connect(path, create=True))
+            store._db.execute("PRAGMA journal_mode = WAL")
+            store._db.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA:
+                store._db.execute(statement)
+            store.set_fact("format", FORMAT)
+            store.set_fact("settings", settings)
+            store._db.execute("COMMIT")
         return store
 
     @classmethod
     def open(cls, folder: Path) -> Store:
-        """The study of this folder, for writing.
+        """The study of this folder, also while another process runs it.
 
         Raises:
-            StoreError: there is none, it is damaged, or another process runs it.
+            StoreError: there is none, it is damaged, or of another version.
         """
-        cls._require(folder)
-        lock = lock_folder(folder)
-        try:
-            return cls._opened(folder, lock)
-        except BaseException:
-            lock.close()
-            raise
-
-    @classmethod
-    def read(cls, folder: Path) -> Store:
-        """The study of this folder, to look at, also while another process runs it."""
-        cls._require(folder)
-        return cls._opened(folder, None)
-
-    @classmethod
-    def _require(cls, folder: Path) -> None:
         if not cls.exists(folder):
-            raise StoreError(f"{folder} must be the folder of a study, but it holds no finished study.db")
-
-    @classmethod
-    def _opened(cls, folder: Path, lock: IO[str] | None) -> Store:
+            raise StoreError(f"{folder} must be the folder of a study, but it holds no complete study.db")
         path = folder / "study.db"
         with _errors(path):
-            store = cls(folder, _connect(path, readonly=lock is None), lock)
+            store = cls(folder, _connect(path))
             problems = [row[0] for row in store._db.execute("PRAGMA quick_check(3)")]
             if problems != ["ok"]:
                 store.close()
@@ -129,11 +108,29 @@ class Store:
             )
         return store
 
-    def close(self) -> None:
-        """Closes the file and lets the next writer in."""
-        self._db.close()
+    def lock(self) -> bool:
+        """Becomes the one writer.
+
+        Returns:
+            Whether the lock is new: others may have written before.
+
+        Raises:
+            StoreError: another process, or another study object of this one, writes.
+        """
+        if self._lock is not None:
+            return False
+        self._lock = lock_folder(self.folder)
+        return True
+
+    def unlock(self) -> None:
+        """Lets the next writer in."""
         if self._lock is not None:
             self._lock.close()
+            self._lock = None
+
+    def close(self) -> None:
+        self._db.close()
+        self.unlock()
 
     # --- facts -------------------------------------------------------------------------------------
 
@@ -193,6 +190,12 @@ class Store:
                 found.append(_read_trial(path, trial_id, proposal, outcome))
         return found
 
+    def state(self) -> tuple[int, int]:
+        """How many trials are recorded, and how many have ended."""
+        with _errors(self.folder / "study.db"):
+            row = self._db.execute("SELECT count(*), count(outcome) FROM trials").fetchone()
+        return row[0], row[1]
+
     def scratch(self, trial_id: int) -> Path:
         """The folder that only the worker of this trial writes into."""
         return self.folder / "scratch" / f"{trial_id:05d}"
@@ -232,19 +235,10 @@ def lock_folder(folder: Path) -> IO[str]:
     return lock
 
 
-def _connect(path: Path, readonly: bool = False) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode={'rw' if readonly else 'rwc'}",
-        uri=True,
-        isolation_level=None,
-        timeout=30,
-    )
-    if readonly:
-        connection.execute("PRAGMA query_only = ON")
-    else:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-    return connection
+def _connect(path: Path, create: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit mode; `synchronous` is FULL, SQLite's default."""
+    address = f"{path.resolve().as_uri()}?mode={'rwc' if create else 'rw'}"
+    return sqlite3.connect(address, uri=True, isolation_level=None, timeout=30)
 
 
 def _read_trial(path: Path, trial_id: int, proposal: str, outcome: str | None) -> Trial:
@@ -256,10 +250,6 @@ def _read_trial(path: Path, trial_id: int, proposal: str, outcome: str | None) -
         )
     except (KeyError, TypeError, ValueError, InvalidArchitecture) as error:
         raise StoreError(_damaged(path, f"trial {trial_id}: {type(error).__name__}: {error}")) from error
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _damaged(path: Path, what: str) -> str:

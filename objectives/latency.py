@@ -1,10 +1,10 @@
 """Latency in ONNX Runtime on the CPU, by a protocol that repeats on a busy machine.
 
 All nets are visited once a round, in random order, together with a few fixed anchor nets; a visit is a
-warm-up call and a few timed ones. What is read is the CPU time of the process, work of ONNX Runtime's own
-threads included, and the latency is the mean of the fastest quarter of the visits. Measuring runs differ by
-a common scale of 3-9 %, which the anchors remove. Against repetition this gave a Kendall tau of .94-.95
-over 40 similar nets; sequential medians of wall time gave less than .8.
+warm-up call and a few timed ones, more of a very small net. What is read is the CPU time of the process,
+work of ONNX Runtime's own threads included, and the latency is the mean of the fastest quarter of the
+visits. Measuring runs differ by a common scale of 3-9 %, which the anchors remove. Against repetition this
+gave a Kendall tau of .94-.95 over 40 similar nets; sequential medians of wall time gave less than .8.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     import onnx
 
 TIMED_CALLS = 2
-"""Of a visit, after one call to warm up."""
+"""Of a visit, after one call to warm up; at least."""
+
+VISIT_MS = 0.5
+"""A visit makes so many calls that they take about this long: reading the clock costs up to a microsecond."""
 
 ANCHORS = ((32, 16, 3), (64, 16, 2), (64, 16, 5))
 """(channels, side, depth) of nets that take about .1-.5 ms; part of the scale of every calibrated study."""
@@ -86,15 +89,25 @@ def latency_ms(limit: float | None = None, rounds: int = 15, threads: int = 1) -
 def _visit(calls: Sequence[Call], rounds: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Milliseconds of CPU time a call, float64[len(calls), rounds]; a round visits all in random order."""
     times = np.empty((len(calls), rounds))
+    repeats = [_repeats(call) for call in calls]
     for r in range(rounds):
         for i in rng.permutation(len(calls)):
             call = calls[i]
             call()
             start = time.process_time_ns()
-            for _ in range(TIMED_CALLS):
+            for _ in range(repeats[i]):
                 call()
-            times[i, r] = (time.process_time_ns() - start) / TIMED_CALLS / 1e6
+            times[i, r] = (time.process_time_ns() - start) / repeats[i] / 1e6
     return times
+
+
+def _repeats(call: Call) -> int:
+    """Timed calls of a visit, from one call that follows a first one."""
+    call()
+    start = time.process_time_ns()
+    call()
+    took = (time.process_time_ns() - start) / 1e6
+    return max(TIMED_CALLS, math.ceil(VISIT_MS / max(took, 1e-3)))
 
 
 def _fastest_quarter(visits: NDArray[np.float64]) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.architecture import Architecture, Graph, InvalidArchitecture, Node, Scalar
+from nas.protocols import NothingToChange
 from search_spaces.fragments import Builder, Shape
 from search_spaces.graph_space import INPUT, GraphSpace
 from search_spaces.operations import BLOCKS, JOINS
@@ -84,10 +85,15 @@ class ChainSpace(GraphSpace):
         head: int = 64,
     ) -> None:
         super().__init__(input_shape, classes)
+        if any(type(number) is not int for number in (*depth, strides, stem, head)):
+            raise ValueError(
+                "depth, strides, stem and head must be integers, but got "
+                f"{depth=}, {strides=}, {stem=}, {head=}"
+            )
         if len(depth) != 2 or not 1 <= depth[0] <= depth[1]:
             raise ValueError(f"`1 <= smallest depth <= largest depth` must hold, but got depth={depth}")
-        if not ops or set(ops) - set(BLOCKS):
-            raise ValueError(f"ops must be some of {sorted(BLOCKS)}, but got {list(ops)}")
+        if not ops or set(ops) - set(BLOCKS) or len(set(ops)) < len(ops):
+            raise ValueError(f"ops must be different ones of {sorted(BLOCKS)}, but got {list(ops)}")
         for choice, values in (("kernels", kernels), ("widths", widths), ("expands", expands)):
             if (
                 not values
@@ -148,13 +154,13 @@ class ChainSpace(GraphSpace):
         for kind in rng.permutation(len(kinds)):
             found = list(kinds[kind](chain))
             if found:
-                return self._write(found[int(rng.integers(len(found)))])
-        raise InvalidArchitecture("the space holds one architecture only: there is nothing to change")
+                return self._write(found[int(rng.integers(len(found)))], arch)
+        raise NothingToChange("the space holds one architecture only: there is nothing to change")
 
     def neighbors(self, arch: Architecture) -> list[Architecture]:
         """All architectures one change away, as `mutate` makes them."""
         chain = self._read(arch)
-        return [self._write(other) for change in self._changes().values() for other in change(chain)]
+        return [self._write(other, arch) for change in self._changes().values() for other in change(chain)]
 
     def _changes(self) -> dict[str, Change]:
         return {
@@ -242,7 +248,7 @@ class ChainSpace(GraphSpace):
             skip = None if block.skip is None else block.skip - j + i if block.skip >= j else block.skip
             taken.append(replace(block, id=fresh, add_id=fresh + 1, skip=skip))
             fresh += 2
-        return self._write(self._repaired((*head[:i], *taken)))
+        return self._write(self._repaired((*head[:i], *taken)), a)
 
     # --- shapes and repairs ------------------------------------------------------------------------
 
@@ -262,7 +268,9 @@ class ChainSpace(GraphSpace):
 
     def _with_skip(self, chain: Chain, place: int, skip: int | None) -> Chain:
         block = chain[place]
-        add_id = None if skip is None else block.add_id or _fresh_id(chain)
+        add_id = block.add_id if skip is not None else None
+        if skip is not None and add_id is None:
+            add_id = _fresh_id(chain)
         return self._put(chain, place, replace(block, skip=skip, add_id=add_id))
 
     def _put(self, chain: Chain, place: int, block: Block) -> Chain:
@@ -296,9 +304,13 @@ class ChainSpace(GraphSpace):
 
     # --- the written form --------------------------------------------------------------------------
 
-    def _write(self, chain: Chain) -> Architecture:
-        nodes = [Node(0, INPUT)]
-        ends = [0]  # id of the value behind the stem, then behind each block
+    def _write(self, chain: Chain, parent: Architecture | None = None) -> Architecture:
+        """The architecture of `chain`; its input node keeps the id it has in `parent`, if that is free."""
+        input_id = parent.graph().nodes[0].id if parent else 0
+        if input_id in {node_id for block in chain for node_id in (block.id, block.add_id)}:
+            input_id = _fresh_id(chain)
+        nodes = [Node(input_id, INPUT)]
+        ends = [input_id]  # id of the value behind the stem, then behind each block
         for block in chain:
             params: dict[str, Scalar] = {name: getattr(block, name) for name in BLOCKS[block.op].params}
             nodes.append(Node(block.id, block.op, (ends[-1],), tuple(sorted(params.items()))))
@@ -311,8 +323,10 @@ class ChainSpace(GraphSpace):
     def _read(self, arch: Architecture) -> Chain:
         """Raises `InvalidArchitecture`, naming the node, unless `arch` is written as `_write` writes it."""
         first, *nodes = arch.graph()
-        if first.op != INPUT:
-            raise InvalidArchitecture(f"node {first.id} ({first.op}): the first node must be the input")
+        if first != Node(first.id, INPUT):
+            raise InvalidArchitecture(
+                f"node {first.id} ({first.op}): the first node must be the input, without parameters"
+            )
         ends = [first.id]
         chain: list[Block] = []
         for node in nodes:

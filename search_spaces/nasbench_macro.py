@@ -7,6 +7,7 @@ with stride 2 (its identity is a 1x1 convolution); head 1x1 convolution to 1280,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
@@ -47,9 +48,10 @@ def _block(node_id: int, source: int, place: int, digit: str) -> Node:
     )
 
 
-def _architecture(digits: str, ids: tuple[int, ...]) -> Architecture:
-    nodes = [Node(0, INPUT)]
-    for place, (digit, node_id) in enumerate(zip(digits, ids, strict=True)):
+def _architecture(digits: str, ids: Sequence[int]) -> Architecture:
+    """The eight digits with the ids of the input node and of the eight blocks."""
+    nodes = [Node(ids[0], INPUT)]
+    for place, (digit, node_id) in enumerate(zip(digits, ids[1:], strict=True)):
         nodes.append(_block(node_id, nodes[-1].id, place, digit))
     return Architecture(NASBenchMacroSpace.name, (("net", Graph(tuple(nodes))),))
 
@@ -73,6 +75,10 @@ class NASBenchMacroSpace(GraphSpace):
 
     def __init__(self, input_shape: Shape = (3, 32, 32), classes: int = 10) -> None:
         super().__init__(input_shape, classes)
+        if min(self.input_shape[1:]) < 2 ** len(STAGES):
+            raise ValueError(
+                f"the sides of input_shape must be at least {2 ** len(STAGES)}, but got {self.input_shape}"
+            )
 
     def decode(self, text: str) -> Architecture:
         """The architecture of eight digits 0, 1, 2, e.g. "22212220".
@@ -82,7 +88,7 @@ class NASBenchMacroSpace(GraphSpace):
         """
         if len(text) != len(PLACES) or set(text) - set(DIGITS):
             raise InvalidArchitecture(f"a code must be {len(PLACES)} digits of {DIGITS}, but got {text!r}")
-        return _architecture(text, tuple(range(1, len(PLACES) + 1)))
+        return _architecture(text, range(len(PLACES) + 1))
 
     def code(self, arch: Architecture) -> str:
         """The eight digits of a written form.
@@ -91,9 +97,13 @@ class NASBenchMacroSpace(GraphSpace):
             InvalidArchitecture: `arch` is not written as the space writes it; the node is named.
         """
         nodes = arch.graph().nodes
-        if len(nodes) != len(PLACES) + 1 or nodes[0].op != INPUT:
+        if len(nodes) != len(PLACES) + 1:
             raise InvalidArchitecture(
                 f"a written form must be an input node and {len(PLACES)} blocks, but got {len(nodes)} nodes"
+            )
+        if nodes[0] != Node(nodes[0].id, INPUT):
+            raise InvalidArchitecture(
+                f"node {nodes[0].id} ({nodes[0].op}): the first node must be the input, without parameters"
             )
         digits = ""
         for place, (before, node) in enumerate(pairwise(nodes)):
@@ -133,7 +143,7 @@ class NASBenchMacroSpace(GraphSpace):
         fresh = max(*ids, *others) + 1
         return _architecture(
             self.code(a)[:first] + self.code(b)[first:last] + self.code(a)[last:],
-            (*ids[:first], *range(fresh, fresh + last - first), *ids[last:]),
+            (*ids[: first + 1], *range(fresh, fresh + last - first), *ids[last + 1 :]),
         )
 
     def neighbors(self, arch: Architecture) -> list[Architecture]:
@@ -169,4 +179,4 @@ class NASBenchMacroSpace(GraphSpace):
 
     @staticmethod
     def _ids(arch: Architecture) -> tuple[int, ...]:
-        return tuple(node.id for node in arch.graph().nodes[1:])
+        return tuple(node.id for node in arch.graph())

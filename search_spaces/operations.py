@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from nas.architecture import InvalidArchitecture, Node, Params, Scalar
+from nas.architecture import InvalidArchitecture, Node, Params
 from search_spaces.fragments import Builder, Fragment, Shape
 
 Emit = Callable[[Builder, Mapping[str, int]], None]
@@ -25,10 +25,17 @@ class Operation:
     params: tuple[str, ...]
     emit: Emit
     inputs: tuple[int, int | None] = (1, 1)
-    fragments: Callable[[Params, tuple[Shape, ...]], Fragment] = field(init=False, repr=False)
+    _cached: Callable[[Params, tuple[Shape, ...]], Fragment] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fragments", lru_cache(maxsize=65536)(self._fragment))
+        object.__setattr__(self, "_cached", lru_cache(maxsize=65536)(self._fragment))
+
+    def fragments(self, params: Params, shapes: tuple[Shape, ...]) -> Fragment:
+        """The layers at these input shapes; raises `InvalidArchitecture` if they cannot be."""
+        for name, value in params:  # not in the cache, to which 1, 1.0 and True are equal
+            if type(value) is not int or value < 1:
+                raise InvalidArchitecture(f"parameter {name!r} must be a positive integer, but got {value!r}")
+        return self._cached(params, shapes)
 
     def _fragment(self, params: Params, shapes: tuple[Shape, ...]) -> Fragment:
         fewest, most = self.inputs
@@ -36,20 +43,13 @@ class Operation:
             rule = f"{fewest} input(s)" if fewest == most else f"at least {fewest} inputs"
             raise InvalidArchitecture(f"it must have {rule}, but got {len(shapes)}")
         builder = Builder(*shapes)
-        self.emit(builder, _integers(params, self.params))
+        given = {name: int(value) for name, value in params}
+        if set(given) != set(self.params):
+            raise InvalidArchitecture(
+                f"its parameters must be {sorted(self.params)}, but got {sorted(given)}"
+            )
+        self.emit(builder, given)
         return builder.done()
-
-
-def _integers(params: Params, names: tuple[str, ...]) -> dict[str, int]:
-    given: dict[str, Scalar] = dict(params)
-    if set(given) != set(names):
-        raise InvalidArchitecture(f"its parameters must be {sorted(names)}, but got {sorted(given)}")
-    values: dict[str, int] = {}
-    for name, value in given.items():
-        if type(value) is not int or value < 1:
-            raise InvalidArchitecture(f"parameter {name!r} must be a positive integer, but got {value!r}")
-        values[name] = value
-    return values
 
 
 def fragment_of(table: Mapping[str, Operation], node: Node, shapes: tuple[Shape, ...]) -> Fragment:

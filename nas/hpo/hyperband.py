@@ -39,7 +39,7 @@ def brackets(
     81, 27, 9, 6, 5; "formula" is its algorithm, n = ceil((s_max + 1) / (s + 1) * eta^s): 81, 34, 15, 8, 5.
 
     Args:
-        max_epochs: R. Where it is no power of eta, rungs below it are rounded down, to at least 1.
+        max_epochs: R. Where it is no power of eta, rungs below it are rounded down.
         count: only the first `count` brackets, None for all.
 
     Raises:
@@ -60,7 +60,7 @@ def brackets(
             n = (s_max + 1) // (s + 1) * eta**s
         else:
             n = -(-((s_max + 1) * eta**s) // (s + 1))
-        rungs = tuple(Rung(n // eta**i, max(1, max_epochs // eta ** (s - i))) for i in range(s + 1))
+        rungs = tuple(Rung(n // eta**i, max_epochs // eta ** (s - i)) for i in range(s + 1))
         found.append(Bracket(s, rungs))
     return tuple(found[:count])
 

@@ -20,7 +20,8 @@ def sample_config(
         if isinstance(domain, Choice):
             config[name] = domain.values[int(rng.integers(len(domain.values)))]
         elif domain.log:
-            config[name] = math.exp(rng.uniform(math.log(domain.low), math.log(domain.high)))
+            drawn = math.exp(rng.uniform(math.log(domain.low), math.log(domain.high)))
+            config[name] = min(max(drawn, domain.low), domain.high)  # exp(log(x)) may miss x by a rounding
         else:
             config[name] = float(rng.uniform(domain.low, domain.high))
     return config

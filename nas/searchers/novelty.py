@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import numpy as np
 
 from nas.architecture import Architecture
-from nas.protocols import Context, Exhausted
+from nas.protocols import Context, Exhausted, NothingToChange
 from nas.trial import Proposal
 
 SAMPLES = 10_000
@@ -30,12 +31,13 @@ def mutated(
     context: Context, start: Architecture, parents: tuple[int, ...], origin: str, rng: np.random.Generator
 ) -> Iterator[Proposal]:
     """Mutations of `start` by one change, then by two … then random architectures: the capped way out."""
-    for changes in range(1, WIDEST + 1):
-        for _ in range(TRIES):
-            child = start
-            for _ in range(changes):
-                child = context.space.mutate(child, rng)
-            yield Proposal(child, parents, origin if changes == 1 else f"{origin}x{changes}")
+    with suppress(NothingToChange):
+        for changes in range(1, WIDEST + 1):
+            for _ in range(TRIES):
+                child = start
+                for _ in range(changes):
+                    child = context.space.mutate(child, rng)
+                yield Proposal(child, parents, origin if changes == 1 else f"{origin}x{changes}")
     yield from sampled(context, rng)
 
 
@@ -56,7 +58,7 @@ def first_new(context: Context, draws: Iterable[Proposal]) -> Proposal | Exhaust
         if violation < closest:
             closest = violation
             closest_values = ", ".join(
-                f"{o.name} = {values[o.name]:g}"
+                f"{o.name} = {values[o.name]:.10g}"
                 for o in context.objectives
                 if o.limit is not None and o.name in values
             )

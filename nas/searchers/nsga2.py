@@ -110,21 +110,20 @@ class NSGA2:
 
 
 def survivors(members: list[Member], count: int) -> list[Member]:
-    """The `count` best by (violation, rank, crowding), each with its rank and crowding distance.
+    """The `count` best by (rank, crowding), each with its rank and crowding distance.
 
     Feasible members are ranked by dominance, infeasible ones behind them by violation (Deb 2002,
-    section VI); failed ones come last. Crowding is of a whole front, before it is cut.
+    section VI), failed ones last, by violation too. Crowding is of a whole front, before it is cut.
     """
     violation = np.array([member.violation for member in members])
     losses = np.array([member.losses for member in members])
-    losses[~np.isfinite(losses).all(axis=1)] = np.nan
+    succeeded = np.isfinite(losses).all(axis=1)
+    feasible = succeeded & ~(violation > 0)
     ranks = np.zeros(len(members), dtype=np.int64)
-    feasible = violation <= 0
-    if feasible.any():
-        ranks[feasible] = pareto.ranks(losses[feasible])
-    if not feasible.all():
-        behind = ranks.max(initial=0) + 1
-        ranks[~feasible] = behind + np.unique(violation[~feasible], return_inverse=True)[1]
+    ranks[feasible] = pareto.ranks(losses[feasible])
+    for others in (succeeded & ~feasible, ~succeeded):
+        behind = ranks.max(initial=-1) + 1
+        ranks[others] = behind + np.unique(violation[others], return_inverse=True)[1]
     crowding = np.zeros(len(members))
     for rank in np.unique(ranks):
         alike = ranks == rank

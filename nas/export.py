@@ -1,0 +1,559 @@
+"""Trained candidates as files to deploy, each reloaded from disk and compared with the trained model.
+
+Importing this module loads no torch; exporting does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import operator
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas import pareto
+from nas.architecture import Architecture
+from nas.data import DataInfo, read_info
+from nas.data import load as load_data
+from nas.evaluator import WeightsError, file_sha256, load_model
+from nas.protocols import Objective, SearchSpace
+from nas.trial import Failure, Result, Trial
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    Validation = tuple[Tensor, Tensor]
+    Run = Callable[[Tensor], Tensor]
+
+ARCHITECTURE, WEIGHTS, CHECK = "architecture.json", "weights.safetensors", "check.json"
+STAGING = ".partial"
+TOLERANCE = 1e-5
+"""Largest difference of the logits, relative to the largest logit of the trained model."""
+BATCH_SIZES = (1, 4, 7)
+"""An artefact must run at each of these, and at `BATCH` and what is left, over the validation part."""
+BATCH = 256
+
+
+class ExportError(RuntimeError):
+    """A model cannot be exported, or an exported one not be loaded; the message names the file or trial."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """How a file, reloaded from disk, compares with the trained model.
+
+    Attributes:
+        file: its name in the folder of the trial; `<file>.failed` if not ok.
+        max_difference: largest |difference| of the logits; None if it could not be found or is not finite.
+        relative_difference: the same, divided by the largest |logit| of the trained model.
+        error: percent of the validation images that the reloaded file gets wrong.
+        ok: whether the file runs at all batch sizes and agrees.
+        message: why not, naming the file; empty if ok.
+    """
+
+    file: str
+    max_difference: float | None = None
+    relative_difference: float | None = None
+    error: float | None = None
+    ok: bool = False
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What became of a trial's export.
+
+    Attributes:
+        folder: of the trial; it is left as it was if `message` is not empty.
+        checks: one a format.
+        message: why there was nothing to export, e.g. that the weights are gone.
+    """
+
+    trial_id: int
+    folder: Path
+    checks: tuple[Check, ...] = ()
+    message: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every file was written and agrees."""
+        return not self.message and all(check.ok for check in self.checks)
+
+
+def failures(exported: Sequence[Exported]) -> list[str]:
+    """One line for each trial and file that failed; empty if all is well."""
+    return [
+        message
+        for trial in exported
+        for message in (trial.message, *(check.message for check in trial.checks))
+        if message
+    ]
+
+
+# --- the formats -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        write: (model in eval mode, example inputs of more than one image, metadata, path) -> None.
+        read: (folder, space) -> logits of a batch, in the way a user would load the file.
+        tolerance: as `TOLERANCE`.
+    """
+
+    file: str
+    write: Callable[[torch.nn.Module, Tensor, Mapping[str, str], Path], object]
+    read: Callable[[Path, SearchSpace], Run]
+    tolerance: float = TOLERANCE
+
+
+def _write_weights(model: torch.nn.Module, x: Tensor, metadata: Mapping[str, str], path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+
+
+def load(folder: Path, space: SearchSpace) -> torch.nn.Module:
+    """The exported model of a folder, from its architecture and weights, in eval mode, on the CPU.
+
+    Raises:
+        ExportError: a file is missing, broken or of another space; the message names it.
+    """
+    path = folder / ARCHITECTURE
+    try:
+        architecture = Architecture.from_json(path.read_text(encoding="utf-8"))
+        space.check(architecture)
+    except (OSError, ValueError) as error:
+        raise ExportError(
+            f"{path} must hold an architecture of the space {space.name!r}, but {error}; export it again"
+        ) from error
+    try:
+        return load_model(space, architecture, folder / WEIGHTS)
+    except WeightsError as error:
+        raise ExportError(f"{error}; or export it again") from error
+
+
+def _write_onnx(model: torch.nn.Module, x: Tensor, metadata: Mapping[str, str], path: Path) -> None:
+    import onnx
+    import torch
+
+    with _quiet():
+        program = torch.onnx.export(
+            model,
+            (x,),
+            dynamo=True,
+            opset_version=18,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=["input"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("torch.onnx.export must give a program, but got None")
+    proto = program.model_proto
+    for part in (proto.graph, *proto.graph.node):
+        part.ClearField("metadata_props")  # stack traces with paths of this machine
+    onnx.helper.set_model_props(proto, dict(metadata))
+    onnx.save(proto, path)
+
+
+def _read_onnx(folder: Path, space: SearchSpace) -> Run:
+    import onnxruntime
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        folder / FORMATS["onnx"].file, options, providers=["CPUExecutionProvider"]
+    )
+    return lambda x: torch.from_numpy(session.run(["logits"], {"input": x.numpy()})[0])
+
+
+def _write_pt2(model: torch.nn.Module, x: Tensor, metadata: Mapping[str, str], path: Path) -> None:
+    import torch
+
+    with _quiet():
+        program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)
+        torch.export.save(program, path)
+
+
+def _read_pt2(folder: Path, space: SearchSpace) -> Run:
+    import torch
+
+    with _quiet():
+        return torch.export.load(folder / FORMATS["pt2"].file).module()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides what torch's exporters say about their own insides."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning, UserWarning):
+            warnings.filterwarnings(
+                "ignore", category=category, module=r"(torch|onnxscript|onnx_ir|copyreg)\b"
+            )
+        yield
+
+
+FORMATS = {
+    "safetensors": Format(WEIGHTS, _write_weights, load, 0.0),
+    "onnx": Format("model.onnx", _write_onnx, _read_onnx),
+    "pt2": Format("model.pt2", _write_pt2, _read_pt2),
+}
+
+
+# --- exporting -------------------------------------------------------------------------------------
+
+
+def export_trials(
+    trials: Sequence[Trial],
+    space: SearchSpace,
+    study_folder: Path,
+    out: Path,
+    validation: Validation | None = None,
+    formats: Sequence[str] = tuple(FORMATS),
+    done: Callable[[Exported], object] | None = None,
+) -> list[Exported]:
+    """`export_trial` for many: one that fails does not keep the others from being written.
+
+    Args:
+        done: called after each trial, e.g. to show progress.
+
+    Returns:
+        An entry a trial; see `failures`.
+
+    Raises:
+        ValueError, ExportError, nas.data.DataError: as `export_trial`, of what holds for all of them.
+    """
+    if validation is None:
+        validation = _data(study_folder, "validation")
+    exported = []
+    for trial in trials:
+        exported.append(export_trial(trial, space, study_folder, out, validation, formats))
+        if done is not None:
+            done(exported[-1])
+    return exported
+
+
+def export_trial(
+    trial: Trial,
+    space: SearchSpace,
+    study_folder: Path,
+    out: Path,
+    validation: Validation | None = None,
+    formats: Sequence[str] = tuple(FORMATS),
+) -> Exported:
+    """Writes `out/trial-00042`: the written form, the network in each format, and `check.json`.
+
+    Each file is written under a temporary name, reloaded from there, run on the validation images at
+    several batch sizes and compared with the trained model; then it gets its name, or `<name>.failed`.
+    `check.json` is written last, so a folder that has it is complete. It replaces an earlier export.
+
+    Args:
+        study_folder: holds `data/`, and the weights that the trial's result names.
+        validation: normalised images `float32[n, C, H, W]` and labels `int64[n]`; the study's if None.
+        formats: some of "safetensors", "onnx", "pt2".
+
+    Returns:
+        The checks, or why this trial cannot be exported: that is no exception.
+
+    Raises:
+        ValueError: there is no such format.
+        ExportError: `out` cannot be written.
+        nas.data.DataError: the study's data set is broken.
+    """
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise ValueError(f"formats must be of {', '.join(FORMATS)}, but got {unknown}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"{out} must be a folder that can be written, but {error}; name another") from error
+    info = read_info(study_folder / "data")
+    if validation is None:
+        validation = _data(study_folder, "validation")
+    folder = out / f"trial-{trial.id:05d}"
+    try:
+        checks = _export(trial, space, study_folder, folder, validation, [FORMATS[f] for f in formats], info)
+    except Exception as error:
+        message = str(error) if isinstance(error, ExportError) else f"trial {trial.id}: {_text(error)}"
+        return Exported(trial.id, folder, message=message)
+    return Exported(trial.id, folder, checks)
+
+
+def _export(
+    trial: Trial,
+    space: SearchSpace,
+    study_folder: Path,
+    folder: Path,
+    validation: Validation,
+    formats: Sequence[Format],
+    info: DataInfo,
+) -> tuple[Check, ...]:
+    result = _result(trial)
+    model = _trained(trial, space, study_folder)
+    reference = _Reference.of(model, *validation)
+    metadata = {
+        "trial": str(trial.id),
+        "paretonas": version("paretonas"),
+        **{name: json.dumps(getattr(info, name)) for name in ("classes", "scale", "mean", "std")},
+    }
+    staging = folder / STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        (staging / ARCHITECTURE).write_text(trial.architecture.to_json(), encoding="utf-8")
+        checks = []
+        for kind in formats:
+            try:
+                kind.write(model, reference.batches[1], metadata, staging / kind.file)
+                check = reference.check(kind.read(staging, space), folder / kind.file, kind.tolerance)
+            except Exception as error:
+                message = f"{folder / kind.file} must be written, load and run, but {_text(error)}"
+                check = Check(kind.file, message=message)
+            if not check.ok and (staging / kind.file).exists():
+                (staging / kind.file).replace(staging / f"{kind.file}.failed")
+            checks.append(check)
+        report = {
+            "trial": trial.id,
+            "values": dict(result.values),
+            "hparams": dict(result.hparams),
+            "validation_error": reference.error(reference.logits),
+            "checks": [asdict(check) for check in checks],
+            "preprocessing": {
+                "input": f"float32 [batch, {', '.join(map(str, info.input_shape))}]",
+                "formula": "(pixel * scale - mean) / std",
+                "scale": info.scale,
+                "mean": info.mean,
+                "std": info.std,
+                "classes": info.classes,
+            },
+            "sha256": {path.name: file_sha256(path) for path in sorted(staging.iterdir())},
+            "versions": {name: version(name) for name in ("paretonas", "torch", "onnx", "onnxruntime")},
+        }
+        (staging / CHECK).write_text(json.dumps(report, indent=2), encoding="utf-8")
+        _replace_files(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return tuple(checks)
+
+
+def _replace_files(staging: Path, folder: Path) -> None:
+    """Moves the files of an export over those of an earlier one, `check.json` last."""
+    for name in (CHECK, ARCHITECTURE, *(kind.file for kind in FORMATS.values())):
+        (folder / name).unlink(missing_ok=True)
+        (folder / f"{name}.failed").unlink(missing_ok=True)
+    for path in sorted(staging.iterdir(), key=lambda path: path.name == CHECK):
+        path.replace(folder / path.name)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What the trained model says.
+
+    Attributes:
+        batches: one of each of `BATCH_SIZES`, then the whole validation part.
+        logits: `float32[all images of the batches, classes]`.
+        y: labels of the validation part, the last rows of `logits`.
+    """
+
+    batches: Sequence[Tensor]
+    logits: Tensor
+    y: Tensor
+
+    @classmethod
+    def of(cls, model: torch.nn.Module, x: Tensor, y: Tensor) -> _Reference:
+        import torch
+
+        x = x.cpu()
+        small = [x[torch.arange(size) % len(x)] for size in BATCH_SIZES]
+        batches = [*small, *torch.split(x, BATCH)]
+        return cls(batches, _logits(model, batches), y.cpu())
+
+    def error(self, logits: Tensor) -> float:
+        """Percent of the validation images that are wrong."""
+        wrong = logits[-len(self.y) :].argmax(1) != self.y
+        return 100 * wrong.double().mean().item()
+
+    def check(self, run: Run, path: Path, tolerance: float) -> Check:
+        """Compares what was reloaded."""
+        logits = _logits(run, self.batches)
+        if logits.shape != self.logits.shape:
+            raise ExportError(
+                f"its logits have shape {list(logits.shape)} instead of {list(self.logits.shape)}"
+            )
+        difference = (logits - self.logits).abs().max().item()
+        relative = difference / max(self.logits.abs().max().item(), 1e-30)
+        ok = relative <= tolerance  # False for NaN
+        message = (
+            f"{path} must agree with the trained model to {tolerance:g} of max |logit|, but differs by "
+            f"{relative:.3g} (logits by up to {difference:.3g}); inspect {path.name}.failed"
+        )
+        return Check(
+            file=path.name,
+            max_difference=difference if math.isfinite(difference) else None,
+            relative_difference=relative if math.isfinite(relative) else None,
+            error=self.error(logits),
+            ok=ok,
+            message="" if ok else message,
+        )
+
+
+def _logits(run: Run, batches: Sequence[Tensor]) -> Tensor:
+    import torch
+
+    with torch.no_grad():
+        return torch.cat([run(batch) for batch in batches])
+
+
+def _trained(trial: Trial, space: SearchSpace, study_folder: Path) -> torch.nn.Module:
+    """The trained model of a trial; raises `ExportError` or `WeightsError` if there is none."""
+    result = _result(trial)
+    if result.weights is None:
+        raise ExportError(f"trial {trial.id} must name a weights file, but has none; evaluate it again")
+    return load_model(space, trial.architecture, study_folder / result.weights, result.weights_sha256)
+
+
+def _result(trial: Trial) -> Result:
+    if not isinstance(trial.outcome, Result):
+        raise ExportError(f"trial {trial.id} must have a result, but it {_state(trial)}; choose another")
+    return trial.outcome
+
+
+def _state(trial: Trial) -> str:
+    if isinstance(trial.outcome, Failure):
+        return f"failed ({trial.outcome.kind}: {trial.outcome.message})"
+    return "has a result" if trial.ok else "has no outcome yet"
+
+
+def _data(study_folder: Path, part: Any) -> Validation:
+    import torch
+
+    return load_data(study_folder / "data", part, torch.device("cpu"))
+
+
+def _text(error: Exception) -> str:
+    """An error in one line; our own messages need no type in front."""
+    text = " ".join(str(error).split())[:500]
+    return text if isinstance(error, ExportError | WeightsError) else f"{type(error).__name__}: {text}"
+
+
+# --- what comes after ------------------------------------------------------------------------------
+
+
+def test_error(trial: Trial, space: SearchSpace, study_folder: Path) -> float:
+    """Percent of the test images that the trained model gets wrong. To be looked at once, after the search.
+
+    Raises:
+        ExportError, WeightsError: the trial has no trained model.
+        nas.data.DataError: the study's data set is broken.
+    """
+    from nas.trainer import evaluate
+
+    return evaluate(_trained(trial, space, study_folder), *_data(study_folder, "test"))["error"]
+
+
+# --- which trials ----------------------------------------------------------------------------------
+
+_CONDITION = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=|==|<|>)\s*([^\s<>=]+)\s*")
+_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+}
+
+
+def select(
+    trials: Sequence[Trial],
+    front: Sequence[Trial],
+    objectives: Sequence[Objective],
+    *,
+    knee: bool = False,
+    ids: Sequence[int] | None = None,
+    where: Sequence[str] = (),
+) -> list[Trial]:
+    """The trials to export: the front, unless told otherwise.
+
+    Args:
+        trials: all of the study.
+        front: its Pareto-optimal ones.
+        knee: only the knee of the front, or of what `where` leaves of it.
+        ids: these trials instead, in this order; None or empty for the front.
+        where: conditions that members of the front must all meet: "latency_ms < 2", "error<=5".
+
+    Raises:
+        ValueError: nothing is left, an id has no result, a condition cannot be read, or `ids` is
+            combined with another choice.
+    """
+    if ids:
+        if knee or where:
+            raise ValueError("ids must stand alone, but got them with a knee or conditions; drop one")
+        return _by_id(trials, ids)
+    chosen = _meeting(front, [o.name for o in objectives], where)
+    if not chosen:
+        raise ValueError("the front must have a member, but no trial has a result within the limits yet")
+    if knee:
+        losses = [[o.loss(trial.values[o.name]) for o in objectives] for trial in chosen]
+        chosen = [chosen[pareto.knee(losses)]]
+    return chosen
+
+
+def _by_id(trials: Sequence[Trial], ids: Sequence[int]) -> list[Trial]:
+    known = {trial.id: trial for trial in trials}
+    wrong = [
+        f"{i} {_state(known[i]) if i in known else 'does not exist'}"
+        for i in ids
+        if i not in known or not known[i].ok
+    ]
+    if wrong:
+        there = f"0 to {max(known)}" if known else "none"
+        raise ValueError(f"ids must be of trials with a result ({there}), but {', '.join(wrong)}")
+    return [known[i] for i in dict.fromkeys(ids)]
+
+
+def _meeting(front: Sequence[Trial], names: Sequence[str], where: Sequence[str]) -> list[Trial]:
+    """The members of the front that meet all conditions."""
+    conditions = [_condition(text, names) for text in where]
+    chosen = [t for t in front if all(holds(t.values[name], bound) for name, holds, bound in conditions)]
+    if front and not chosen:
+        there = []
+        for name in dict.fromkeys(name for name, _, _ in conditions):
+            values = [trial.values[name] for trial in front]
+            there.append(f"{name} from {min(values):.6g} to {max(values):.6g}")
+        raise ValueError(
+            f"{' and '.join(where)} must hold for a member of the front, but it has {', '.join(there)}"
+        )
+    return chosen
+
+
+def _condition(text: str, names: Sequence[str]) -> tuple[str, Callable[[float, float], bool], float]:
+    """(objective, comparison, bound) of a condition such as "latency_ms<2"."""
+    match = _CONDITION.fullmatch(text)
+    try:
+        name, sign, bound = match.groups() if match else ("", "", "nan")
+        number = float(bound)
+    except ValueError:
+        number = math.nan
+    if math.isnan(number):
+        raise ValueError(f'a condition must look like "{names[0]} < 2" (<, <=, >, >=, ==), but got {text!r}')
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"a condition must name one of {', '.join(names)}, but got {name!r}; did you mean {near!r}?"
+        )
+    return name, _OPERATORS[sign], number

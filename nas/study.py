@@ -1,0 +1,502 @@
+"""A study: a search space, objectives and a searcher; what was tried, and how it ended.
+
+In memory it is `ask()` and `tell()`, for tables and for people who bring their own evaluation. In a folder
+it trains its candidates itself, keeps everything in one file, and running it again continues it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from nas import pareto, registry
+from nas.config import read_settings, settings_from_dict, settings_to_dict
+from nas.data import DataInfo, prepare, read_info
+from nas.device import Device
+from nas.evaluator import Remeasure, Task, evaluate, make_objectives, make_space, remeasure
+from nas.executors import ProcessExecutor, SerialExecutor
+from nas.protocols import Exhausted, Identity, Measurement, Objective, Searcher, SearchSpace, Wait
+from nas.search import Search
+from nas.settings import Settings
+from nas.store import Store, StoreError, lock_folder
+from nas.trial import Failure, Outcome, Proposal, Result, Trial
+
+INFEASIBLE_IN_A_ROW = 100
+"""So many proposals beyond a limit, one after the other, end a search."""
+
+OWN_FILES = {"study.lock", "study.db", "study.db-wal", "study.db-shm", "data", "data.partial"}
+"""What a creation that was killed may leave behind."""
+
+Watch = Callable[[Trial], None]
+
+
+class Study:
+    """Use `in_memory`, `create` or `open`.
+
+    Example:
+        >>> from nas import Objective, Study
+        >>> from nas.searchers import RandomSearch
+        >>> from search_spaces.nasbench_macro import NASBenchMacroSpace
+        >>> cheap = Objective("macs", exact=lambda arch, space: space.cost(arch).macs)
+        >>> study = Study.in_memory(NASBenchMacroSpace(), [Objective("error"), cheap], RandomSearch())
+        >>> for _ in range(5):
+        ...     trial = study.ask()
+        ...     told = study.tell(trial, {"error": 10.0})
+        >>> len(study.trials), len(study.front())
+        (5, 1)
+    """
+
+    def __init__(self, search: Search, store: Store | None = None, settings: Settings | None = None) -> None:
+        self._search = search
+        self._store = store
+        self._settings = settings
+
+    # --- opening -----------------------------------------------------------------------------------
+
+    @classmethod
+    def in_memory(
+        cls,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        searcher: Searcher[Any],
+        seed: int = 0,
+        in_flight: int = 1,
+        identity: Identity = "network",
+    ) -> Study:
+        """A study without a folder: no store, no workers, no torch.
+
+        Args:
+            space, objectives, searcher: what is searched, for what, and how.
+            seed: of all streams.
+            in_flight: how many outcomes may be open when the next candidate is asked for.
+            identity: candidates are the same if their networks are, or their written forms.
+        """
+        return cls(Search(space, objectives, searcher, seed=seed, in_flight=in_flight, identity=identity))
+
+    @classmethod
+    def create(cls, folder: str | Path, settings: Settings | Mapping[str, Any] | str | Path) -> Study:
+        """A new study in an empty or missing folder; its data set is prepared and split now.
+
+        Args:
+            settings: a value, the tables of a study file, or the path of one.
+
+        Raises:
+            SettingsError: a setting is unknown or wrong.
+            UnknownName: a space, objective or searcher cannot be found or made.
+            DataError: the data set cannot be used.
+            StoreError: the folder holds something else, or cannot be written.
+        """
+        folder = Path(folder)
+        if isinstance(settings, str | Path):
+            settings = read_settings(Path(settings))
+        elif isinstance(settings, Mapping):
+            settings = settings_from_dict(settings)
+        make_objectives(settings)  # a wrong name is found before any data are touched
+        _searcher(settings)
+        lock = lock_folder(folder)
+        try:
+            if Store.exists(folder):
+                raise StoreError(f"{folder} holds a study already: open it, or choose another folder")
+            if foreign := sorted({path.name for path in folder.iterdir()} - OWN_FILES):
+                raise StoreError(
+                    f"{folder} must be empty or hold a study, but it holds {', '.join(foreign[:5])}: "
+                    "choose another folder"
+                )
+            shutil.rmtree(folder / "data", ignore_errors=True)
+            info = prepare(settings.data, settings.seed, folder / "data")
+            search = _search(settings, info)
+            store = Store.create(folder, settings_to_dict(settings))
+        finally:
+            lock.close()
+        return cls(search, store, settings)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Study:
+        """The study of a folder, as it was left, also while another process runs it.
+
+        Raises:
+            StoreError: there is none, or its record is damaged.
+        """
+        store = Store.open(Path(folder))
+        try:
+            study = cls._restored(store)
+        except BaseException:
+            store.close()
+            raise
+        return study
+
+    @classmethod
+    def _restored(cls, store: Store) -> Study:
+        settings = settings_from_dict(store.fact("settings"))
+        search = _search(settings, read_info(store.folder / "data"))
+        for trial in store.trials():
+            search.restore(trial)
+        return cls(search, store, settings)
+
+    def close(self) -> None:
+        """Lets go of the folder. The study in memory can still be read."""
+        if self._store is not None:
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- what there is -----------------------------------------------------------------------------
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials, in id order."""
+        return list(self._search.trials)
+
+    @property
+    def space(self) -> SearchSpace:
+        return self._search.context.space
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        return self._search.objectives
+
+    @property
+    def settings(self) -> Settings:
+        """Those of a study in a folder.
+
+        Raises:
+            StoreError: the study is in memory.
+        """
+        if self._settings is None:
+            raise StoreError("a study in memory has no settings file")
+        return self._settings
+
+    @property
+    def folder(self) -> Path:
+        """Where the study lives.
+
+        Raises:
+            StoreError: the study is in memory.
+        """
+        if self._store is None:
+            raise StoreError("a study in memory has no folder")
+        return self._store.folder
+
+    def front(self) -> list[Trial]:
+        """The non-dominated trials among the successful ones that meet all limits, in id order."""
+        return self._search.front()
+
+    def knee(self) -> Trial | None:
+        """The front's knee (see `nas.pareto.knee`); None while the front is empty."""
+        front = self.front()
+        return front[pareto.knee(self._search.losses(front))] if front else None
+
+    def reference(self) -> Mapping[str, float] | None:
+        """The hypervolume's reference point in the objectives' own units.
+
+        That of the settings, or worst + .1 x range over the first ten successful feasible trials; None
+        before there are ten. Once there it stays.
+        """
+        if self._settings is not None and self._settings.reference is not None:
+            return self._settings.reference
+        point = self._search.reference()
+        if point is None:
+            return None
+        return {o.name: o.loss(float(x)) for o, x in zip(self.objectives, point, strict=True)}
+
+    def hypervolume(self) -> float | None:
+        """Volume between the front and the reference point; None before there is one."""
+        point = self.reference()
+        if point is None:
+            return None
+        bound = np.array([o.loss(point[o.name]) for o in self.objectives])
+        return pareto.hypervolume(self._search.losses(self._search.successes()), bound)
+
+    def remeasured(self) -> dict[int, dict[str, float]]:
+        """What the final, joint measurement of the front gave: trial id -> objective name -> value."""
+        known = self._store.fact("remeasured") if self._store is not None else None
+        return {int(trial): dict(values) for trial, values in (known or {}).items()}
+
+    def remeasure_failure(self) -> str | None:
+        """Why the front could not be measured again, None if it could."""
+        failure: str | None = self._store.fact("remeasure_failure") if self._store is not None else None
+        return failure
+
+    def successes(self) -> list[Trial]:
+        """The successful trials that meet all limits, in id order."""
+        return self._search.successes()
+
+    def test_errors(self) -> dict[int, float]:
+        """Test error in percent by trial id, where it was looked at."""
+        known = self._store.fact("test") if self._store is not None else None
+        return {int(trial): value for trial, value in (known or {}).items()}
+
+    def record_test_error(self, trial_id: int, error: float) -> None:
+        """Keeps what a look at the test part gave; no searcher ever sees it."""
+        with self._writing():
+            if self._store is not None:
+                self._store.set_fact("test", {**self.test_errors(), trial_id: error})
+
+    # --- ask and tell ------------------------------------------------------------------------------
+
+    def ask(self) -> Trial | Wait | Exhausted:
+        """The next candidate, recorded as an open trial.
+
+        Returns:
+            A trial to evaluate; `Wait` if outcomes of earlier trials are needed first; `Exhausted` if there
+            is nothing more to propose.
+        """
+        with self._writing():
+            rules = ""
+            for _ in range(INFEASIBLE_IN_A_ROW):
+                proposal = self._search.ask()
+                if not isinstance(proposal, Proposal):
+                    return proposal
+                trial = Trial(len(self._search.trials), proposal)
+                if self._store is not None:
+                    self._store.add(trial)  # committed before anything runs
+                self._search.propose(proposal)
+                failure = self._search.infeasible(proposal)
+                if failure is None:
+                    return trial
+                self._record(trial.id, failure)
+                rules = failure.message
+            return Exhausted(f"{INFEASIBLE_IN_A_ROW} proposals in a row broke a limit; the last: {rules}")
+
+    def tell(self, trial: Trial | int, outcome: Mapping[str, float] | Result | Failure) -> Trial:
+        """Records how a trial ended.
+
+        Args:
+            trial: what `ask` gave, or its id.
+            outcome: a value for each objective that is not exact (exact ones are filled in), or a failure.
+                A value that is not finite makes it a `Failure("nan")`.
+
+        Raises:
+            ValueError: no such open trial, a value is missing, or there is no such objective.
+        """
+        trial_id = trial if isinstance(trial, int) else trial.id
+        with self._writing():
+            return self._record(trial_id, outcome)
+
+    def _record(self, trial_id: int, outcome: Mapping[str, float] | Outcome) -> Trial:
+        known = self._search.open_trial(trial_id)
+        complete = self._search.completed(known, outcome)
+        if self._store is not None:
+            complete = self._store.finish(trial_id, complete)
+        return self._search.finish(trial_id, complete)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Holds the folder's lock; what another process wrote since is read first."""
+        if self._store is None:
+            yield
+            return
+        if self._store.lock():
+            self._reread()
+        yield
+
+    def _reread(self) -> None:
+        if self._store is not None and self._store.state() != _state(self._search.trials):
+            self._search = self._restored(self._store)._search
+
+    # --- running -----------------------------------------------------------------------------------
+
+    def run(
+        self,
+        trials: int | None = None,
+        *,
+        workers: int | None = None,
+        executor: Executor | None = None,
+        watch: Watch = lambda _: None,
+    ) -> Exhausted | None:
+        """Evaluates candidates until the study has `trials` of them; open ones of an earlier run go first.
+
+        Args:
+            trials: in all, from the very first; None for the settings' number.
+            workers: processes, 0 for the driver's own; None for the settings' number.
+            executor: runs the tasks instead (it must reach the study's folder).
+            watch: called with each trial when it is proposed and when it has ended.
+
+        Returns:
+            Why the search ended early, None if it did not.
+
+        Raises:
+            StoreError: the study is in memory, or another process runs it.
+        """
+        settings, store = self.settings, self._store
+        if store is None:
+            raise StoreError("a study in memory is evaluated by its user: use ask() and tell()")
+        budget = settings.run.trials if trials is None else trials
+        with self._writing():
+            try:
+                store.sweep(self._search.trials)
+                self._calibrate(store)
+                own = executor or self._executor(settings.run.workers if workers is None else workers)
+                try:
+                    ended = self._loop(own, budget, watch)
+                    if ended is None or self.front():
+                        self._remeasure_front(own, store)
+                except BaseException:
+                    if executor is None:
+                        own.shutdown(wait=False, cancel_futures=True)
+                    raise
+                if executor is None:
+                    own.shutdown()
+            finally:
+                store.unlock()
+        return ended
+
+    def _executor(self, workers: int) -> Executor:
+        if workers == 0:
+            return SerialExecutor()
+        run = self.settings.run
+        memory = None if run.memory_gb is None else int(run.memory_gb * 2**30)
+        return ProcessExecutor(workers, run.timeout_s, memory)
+
+    def _loop(self, executor: Executor, budget: int, watch: Watch) -> Exhausted | None:
+        left_open = [trial for trial in self._search.trials if trial.outcome is None]
+        running: dict[Future[Result | Failure], int] = {}
+        ended: Exhausted | None = None
+        while True:
+            while ended is None:
+                asked: Trial | Wait | Exhausted
+                if left_open:
+                    asked = left_open.pop(0)
+                elif len(self._search.trials) < budget:
+                    asked = self.ask()
+                else:
+                    break
+                if isinstance(asked, Wait):
+                    break
+                if isinstance(asked, Exhausted):
+                    ended = asked
+                    break
+                watch(asked)
+                running[executor.submit(evaluate, self._task(asked))] = asked.id
+            if not running:
+                return ended
+            for future in sorted(wait(running, return_when=FIRST_COMPLETED).done, key=running.__getitem__):
+                watch(self._record(running.pop(future), _outcome(future)))
+
+    def _task(self, trial: Trial) -> Task:
+        scratch = f"scratch/{trial.id:05d}"
+        calibration = self._store.fact("calibration") if self._store is not None else None
+        return Task(
+            trial.id,
+            trial.proposal,
+            self.settings,
+            str(self.folder.resolve()),
+            scratch,
+            calibration or {},
+        )
+
+    def _calibrate(self, store: Store) -> None:
+        """Measures the constants of this machine, once, before anything runs on it."""
+        if store.fact("calibration") is None:
+            with Device(self.folder / "locks").alone():
+                found = {o.name: dict(o.calibrate()) for o in self.objectives if o.calibrate is not None}
+            store.set_fact("calibration", found)
+
+    def _remeasure_front(self, executor: Executor, store: Store) -> None:
+        """Measures the front's members again, together; what the searcher saw stays as it is."""
+        front = self.front()
+        members = [
+            (trial.id, trial.architecture, trial.outcome.weights)
+            for trial in front
+            if isinstance(trial.outcome, Result) and trial.outcome.weights is not None
+        ]
+        names = [o.name for o in self.objectives if o.measure_together is not None]
+        if not members or not names or set(self.remeasured()) == {member[0] for member in members}:
+            return
+        values: dict[int, dict[str, float]] = {}
+        for name in names:
+            calibration = (store.fact("calibration") or {}).get(name, {})
+            folder = str(self.folder.resolve())
+            task = Remeasure(tuple(members), name, self.settings, folder, calibration)
+            found: dict[int, Measurement] | Failure = executor.submit(remeasure, task).result()
+            if isinstance(found, Failure):
+                store.set_fact("remeasure_failure", f"{name}: {found.message}")
+                continue
+            for trial_id, measurement in found.items():
+                values.setdefault(trial_id, {})[name] = measurement.value
+        store.set_fact("remeasured", values)
+
+    def set_run(self, settings: Settings) -> None:
+        """Takes over the [run] table of `settings`, which may change between runs."""
+        with self._writing():
+            self._settings = replace(self.settings, run=settings.run)
+            if self._store is not None:
+                self._store.set_fact("settings", settings_to_dict(self._settings))
+
+    # --- verifying ---------------------------------------------------------------------------------
+
+    def verify(self) -> str | None:
+        """Replays the proposals from the settings and the recorded outcomes.
+
+        Returns:
+            The first difference between the record and the replay, None if there is none.
+        """
+        replay = _search(self.settings, read_info(self.folder / "data"))
+        for trial in self._search.trials:
+            asked = replay.ask()
+            if not isinstance(asked, Proposal):
+                return f"trial {trial.id}: it is recorded, but the replay ends before it with {asked}"
+            for field in ("architecture", "parents", "origin", "epochs", "hints"):
+                there, now = getattr(trial.proposal, field), getattr(asked, field)
+                if there != now:
+                    return (
+                        f"trial {trial.id}: {field} is recorded as {_short(there)}, "
+                        f"but replays as {_short(now)}"
+                    )
+            exact = replay.context.exact(trial.architecture)
+            for name, value in exact.items():
+                if trial.outcome is not None and trial.values.get(name) != value:
+                    return (
+                        f"trial {trial.id}: {name} is recorded as {trial.values.get(name)}, but is {value} "
+                        "by the architecture"
+                    )
+            replay.restore(trial)
+        return None
+
+
+def _search(settings: Settings, info: DataInfo) -> Search:
+    return Search(
+        make_space(settings, info.input_shape, len(info.classes)),
+        make_objectives(settings),
+        _searcher(settings),
+        seed=settings.seed,
+        in_flight=settings.in_flight,
+        identity=settings.identity,
+    )
+
+
+def _searcher(settings: Settings) -> Searcher[Any]:
+    searcher: Searcher[Any] = registry.make("searcher", settings.searcher.name, settings.searcher.options)
+    return searcher
+
+
+def _outcome(future: Future[Result | Failure]) -> Result | Failure:
+    """What a task ended with; an executor that lost it gives an exception instead."""
+    error = future.exception()
+    if error is not None:
+        return Failure("lost", f"the executor lost it: {type(error).__name__}: {error}")
+    return future.result()
+
+
+def _state(trials: Sequence[Trial]) -> tuple[int, int]:
+    """How many trials there are, and how many have ended: both only grow."""
+    return len(trials), sum(trial.outcome is not None for trial in trials)
+
+
+def _short(value: object) -> str:
+    text = value.to_json() if hasattr(value, "to_json") else repr(value)
+    return text if len(text) <= 300 else f"{text[:300]}…"

@@ -52,7 +52,7 @@ def init(
 def search(
     out: Annotated[Path, typer.Option("--out", help="The study's folder, e.g. runs/first.")],
     settings: Annotated[Path | None, typer.Argument(help="The study file; not needed to go on.")] = None,
-        workers: Annotated[int | None, typer.Option(help="Processes; 0 for none but this one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; 0 for none but this one.")] = None,
     trials: Annotated[int | None, typer.Option(help="How many trials the study shall have in all.")] = None,
 ) -> None:
     """Run a study; running it again continues it."""
@@ -183,13 +183,13 @@ def export(
 def test(folder: Folder, knee: Knee = False, ids: Ids = None, where: Where = None) -> None:
     """Look at the test images, once, after the search: the error there is recorded."""
     from nas.display import number
-    from nas.export import test_error
+    from nas.export import error_on_test_part
 
     with _opened(folder) as study:
         for trial in _selected(study, knee, ids, where):
             error = study.test_errors().get(trial.id)
             if error is None:
-                error = test_error(trial, study.space, study.folder)
+                error = error_on_test_part(trial, study.space, study.folder)
                 study.record_test_error(trial.id, error)
             seen = trial.values.get("error")
             typer.echo(
@@ -209,7 +209,7 @@ def verify(folder: Folder) -> None:
 
 
 def _selected(study: Study, knee: bool, ids: str | None, where: list[str] | None) -> list[Trial]:
-    from nas.export import select
+    from nas.selection import select
 
     try:
         numbers = None if ids is None else [int(part) for part in ids.split(",")]

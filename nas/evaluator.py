@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from nas.trainer import SupervisedTrainer
 
 WINNER = "winner.safetensors"
+EPOCHS = "epochs.log"
+"""A line for each epoch trained, those that a kill made vain included."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,8 @@ def evaluate(task: Task) -> Result | Failure:
         return _evaluate(task)
     except Diverged as error:
         return Failure("nan", str(error))
-    except MemoryError as error:
-        return Failure("oom", _line(error))
     except Exception as error:
-        return Failure("oom" if _out_of_memory(error) else "crash", _line(error))
+        return Failure.of(error)
 
 
 def _evaluate(task: Task) -> Result | Failure:
@@ -104,6 +103,8 @@ def _evaluate(task: Task) -> Result | Failure:
     machine = Device(folder / "locks")
     horizon = task.proposal.epochs or settings.hyperband.max_epochs
     validation = load(folder / "data", "validation", device)
+    scratch = folder / task.scratch
+    scratch.mkdir(parents=True, exist_ok=True)
     trainer = SupervisedTrainer(
         train=load(folder / "data", "train", device),
         validation=validation,
@@ -111,9 +112,8 @@ def _evaluate(task: Task) -> Result | Failure:
         horizon=horizon,
         augment=settings.data.augment,
         turn=machine.shared,
+        log=lambda entry: _note(scratch / EPOCHS, f"{entry['epoch']}"),
     )
-    scratch = folder / task.scratch
-    scratch.mkdir(parents=True, exist_ok=True)
     candidate = _Candidate(task, space, trainer, scratch)
     schedule = brackets(
         horizon, settings.hyperband.eta, settings.hyperband.table, settings.hyperband.brackets
@@ -144,7 +144,11 @@ def _evaluate(task: Task) -> Result | Failure:
         details=details,
         hparams=candidate.config(tuned.bracket, tuned.index),
         curve=tuple(curve),
-        cost={"epochs": tuned.epochs, "seconds": time.monotonic() - start},
+        cost={
+            "epochs": tuned.epochs,
+            "epochs_repeated": len((scratch / EPOCHS).read_text().splitlines()) - tuned.epochs,
+            "seconds": time.monotonic() - start,
+        },
         weights=f"{task.scratch}/{WINNER}",
         weights_sha256=file_sha256(scratch / WINNER),
     )
@@ -220,7 +224,7 @@ def remeasure(task: Remeasure) -> dict[int, Measurement] | Failure:
     try:
         return _remeasure(task)
     except Exception as error:
-        return Failure("oom" if _out_of_memory(error) else "crash", _line(error))
+        return Failure.of(error)
 
 
 def _remeasure(task: Remeasure) -> dict[int, Measurement]:
@@ -288,7 +292,7 @@ def load_model(
         model.load_state_dict(state)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise WeightsError(
-            f"weights file {weights} must hold the network's tensors, but {_line(error)}"
+            f"weights file {weights} must hold the network's tensors, but {Failure.of(error).message}"
         ) from error
     return model.eval()
 
@@ -298,30 +302,14 @@ def file_sha256(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
+def _note(path: Path, line: str) -> None:
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+
+
 def _device(name: str) -> Any:
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return any(
-        sign in text
-        for sign in (
-            "out of memory",
-            "can't allocate memory",
-            "not enough memory",
-            "bad_alloc",
-            "could not create a memory",
-        )
-    )
-
-
-def _line(error: BaseException) -> str:
-    """Type, message and place of an error, in one line."""
-    where = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(where[-1].filename).name}:{where[-1].lineno})" if where else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}{place}"

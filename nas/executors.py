@@ -24,7 +24,16 @@ from nas.trial import Failure
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PRELOAD = ("__main__", "nas.trainer", "nas.evaluator", "torch.fx", "safetensors.torch", "onnx", "onnxruntime")
+PRELOAD = (
+    "__main__",
+    "nas.trainer",
+    "nas.evaluator",
+    "torch._dynamo",  # which every torch optimizer imports: more than a second
+    "torch.fx",
+    "safetensors.torch",
+    "onnx",
+    "onnxruntime",
+)
 """Modules that the fork server imports once, so that a candidate does not pay for them."""
 
 RETRIES = 2
@@ -159,10 +168,8 @@ def _child(
         _limit_memory(memory_bytes)
     try:
         outcome = fn(*args, **kwargs)
-    except MemoryError as error:
-        outcome = Failure("oom", f"{type(error).__name__}: {error}")
     except Exception as error:
-        outcome = Failure("crash", f"{type(error).__name__}: {error}")
+        outcome = Failure.of(error)
     pipe.send(outcome)
 
 

@@ -5,11 +5,8 @@ Importing this module loads no torch; exporting does.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-import operator
-import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,13 +16,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas import pareto
 from nas.architecture import Architecture
 from nas.data import DataInfo, read_info
 from nas.data import load as load_data
 from nas.evaluator import WeightsError, file_sha256, load_model
-from nas.protocols import Objective, SearchSpace
-from nas.trial import Failure, Result, Trial
+from nas.protocols import SearchSpace
+from nas.selection import state
+from nas.trial import Result, Trial
 
 if TYPE_CHECKING:
     import torch
@@ -429,14 +426,8 @@ def _trained(trial: Trial, space: SearchSpace, study_folder: Path) -> torch.nn.M
 
 def _result(trial: Trial) -> Result:
     if not isinstance(trial.outcome, Result):
-        raise ExportError(f"trial {trial.id} must have a result, but it {_state(trial)}; choose another")
+        raise ExportError(f"trial {trial.id} must have a result, but it {state(trial)}; choose another")
     return trial.outcome
-
-
-def _state(trial: Trial) -> str:
-    if isinstance(trial.outcome, Failure):
-        return f"failed ({trial.outcome.kind}: {trial.outcome.message})"
-    return "has a result" if trial.ok else "has no outcome yet"
 
 
 def _data(study_folder: Path, part: Any) -> Validation:
@@ -454,7 +445,7 @@ def _text(error: Exception) -> str:
 # --- what comes after ------------------------------------------------------------------------------
 
 
-def test_error(trial: Trial, space: SearchSpace, study_folder: Path) -> float:
+def error_on_test_part(trial: Trial, space: SearchSpace, study_folder: Path) -> float:
     """Percent of the test images that the trained model gets wrong. To be looked at once, after the search.
 
     Raises:
@@ -464,96 +455,3 @@ def test_error(trial: Trial, space: SearchSpace, study_folder: Path) -> float:
     from nas.trainer import evaluate
 
     return evaluate(_trained(trial, space, study_folder), *_data(study_folder, "test"))["error"]
-
-
-# --- which trials ----------------------------------------------------------------------------------
-
-_CONDITION = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=|==|<|>)\s*([^\s<>=]+)\s*")
-_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "==": operator.eq,
-}
-
-
-def select(
-    trials: Sequence[Trial],
-    front: Sequence[Trial],
-    objectives: Sequence[Objective],
-    *,
-    knee: bool = False,
-    ids: Sequence[int] | None = None,
-    where: Sequence[str] = (),
-) -> list[Trial]:
-    """The trials to export: the front, unless told otherwise.
-
-    Args:
-        trials: all of the study.
-        front: its Pareto-optimal ones.
-        knee: only the knee of the front, or of what `where` leaves of it.
-        ids: these trials instead, in this order; None or empty for the front.
-        where: conditions that members of the front must all meet: "latency_ms < 2", "error<=5".
-
-    Raises:
-        ValueError: nothing is left, an id has no result, a condition cannot be read, or `ids` is
-            combined with another choice.
-    """
-    if ids:
-        if knee or where:
-            raise ValueError("ids must stand alone, but got them with a knee or conditions; drop one")
-        return _by_id(trials, ids)
-    chosen = _meeting(front, [o.name for o in objectives], where)
-    if not chosen:
-        raise ValueError("the front must have a member, but no trial has a result within the limits yet")
-    if knee:
-        losses = [[o.loss(trial.values[o.name]) for o in objectives] for trial in chosen]
-        chosen = [chosen[pareto.knee(losses)]]
-    return chosen
-
-
-def _by_id(trials: Sequence[Trial], ids: Sequence[int]) -> list[Trial]:
-    known = {trial.id: trial for trial in trials}
-    wrong = [
-        f"{i} {_state(known[i]) if i in known else 'does not exist'}"
-        for i in ids
-        if i not in known or not known[i].ok
-    ]
-    if wrong:
-        there = f"0 to {max(known)}" if known else "none"
-        raise ValueError(f"ids must be of trials with a result ({there}), but {', '.join(wrong)}")
-    return [known[i] for i in dict.fromkeys(ids)]
-
-
-def _meeting(front: Sequence[Trial], names: Sequence[str], where: Sequence[str]) -> list[Trial]:
-    """The members of the front that meet all conditions."""
-    conditions = [_condition(text, names) for text in where]
-    chosen = [t for t in front if all(holds(t.values[name], bound) for name, holds, bound in conditions)]
-    if front and not chosen:
-        there = []
-        for name in dict.fromkeys(name for name, _, _ in conditions):
-            values = [trial.values[name] for trial in front]
-            there.append(f"{name} from {min(values):.6g} to {max(values):.6g}")
-        raise ValueError(
-            f"{' and '.join(where)} must hold for a member of the front, but it has {', '.join(there)}"
-        )
-    return chosen
-
-
-def _condition(text: str, names: Sequence[str]) -> tuple[str, Callable[[float, float], bool], float]:
-    """(objective, comparison, bound) of a condition such as "latency_ms<2"."""
-    match = _CONDITION.fullmatch(text)
-    try:
-        name, sign, bound = match.groups() if match else ("", "", "nan")
-        number = float(bound)
-    except ValueError:
-        number = math.nan
-    if math.isnan(number):
-        raise ValueError(f'a condition must look like "{names[0]} < 2" (<, <=, >, >=, ==), but got {text!r}')
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"a condition must name one of {', '.join(names)}, but got {name!r}; did you mean {near!r}?"
-        )
-    return name, _OPERATORS[sign], number

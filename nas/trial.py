@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from nas.architecture import Architecture, Scalar
@@ -39,7 +41,8 @@ class Result:
         details: what a measurement says beside its value, e.g. {"latency_ms": {"spread": .02}}.
         hparams: the hyperparameters that won the nested search.
         curve: the winner's learning curve, one entry an epoch: {"epoch", "train_loss", "error" …}.
-        cost: "epochs" trained by all configurations together, "seconds" of wall time.
+        cost: "epochs" of all configurations together, "epochs_repeated" after kills in the middle of a
+            rung, "seconds" of wall time.
         weights: path of the winner's safetensors file, relative to the study's folder.
         weights_sha256: hex digest of that file.
     """
@@ -75,6 +78,24 @@ class Failure:
         if self.kind not in get_args(FailureKind):
             raise ValueError(f"failure kind must be one of {get_args(FailureKind)}, but got {self.kind!r}")
 
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """What an exception says: "oom" for want of memory of any device, else "crash", with its place."""
+        text = " ".join(str(error).split())[:500]
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        oom = isinstance(error, MemoryError) or any(sign in text.lower() for sign in _OUT_OF_MEMORY)
+        return cls("oom" if oom else "crash", f"{type(error).__name__}: {text}{place}")
+
+
+_OUT_OF_MEMORY = (
+    "out of memory",  # CUDA
+    "can't allocate memory",  # torch's CPU allocator
+    "not enough memory",  # torch's CPU allocator on other systems
+    "could not create a memory",  # oneDNN
+    "bad_alloc",  # C++
+)
+"""How libraries word that there is no memory left."""
 
 Outcome = Result | Failure
 

@@ -1,11 +1,11 @@
 """Compares searchers on a real table, pymoo's beside ours in the same run.
 
-    python scripts/bench_search.py --seeds 20 --out runs/bench_search        # again: runs what is missing
-    python scripts/bench_search.py --cost                                     # own CPU time a trial of ours
+    python scripts/bench_search.py --seeds 20 --out runs/bench_search    # run again: only what is missing
+    python scripts/bench_search.py --cost                                # own CPU time a trial of ours
 
-A budget counts different candidates evaluated; cheap look-ups and repeats cost nothing. gap = (1 - HV
-ratio) x 1000: hypervolume of what was found over that of the table's true front, objectives min-max
-normalised over the whole table, reference (1, 1). Results: results.csv and results.html in the --out folder.
+A budget counts different candidates evaluated; look-ups of repeats cost nothing. gap = (1 - HV ratio) x 1000:
+hypervolume of what was found over that of the table's true front, objectives min-max normalised over the
+whole table, reference (1, 1). Results: results.csv and results.html in the folder --out.
 """
 
 from __future__ import annotations
@@ -20,13 +20,28 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from hashlib import blake2b
+from itertools import islice, product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import plotly.graph_objects as go
 from numpy.typing import NDArray
+from pymoo.algorithms.moo import nsga2 as pymoo
+from pymoo.core.duplicate import DuplicateElimination
+from pymoo.core.evaluator import Evaluator
+from pymoo.core.problem import Problem
+from pymoo.core.termination import NoTermination
+from pymoo.core.variable import Integer
+from pymoo.operators.crossover.pntx import TwoPointCrossover
+from pymoo.operators.crossover.sbx import SBX
+from pymoo.operators.mutation.pm import PM
+from pymoo.operators.mutation.rm import ChoiceRandomMutation
+from pymoo.operators.repair.rounding import RoundingRepair
+from pymoo.operators.sampling.rnd import IntegerRandomSampling
+from pymoo.problems.static import StaticProblem
 
 from nas import Architecture, Objective, Study, pareto
 from nas.protocols import Identity, Searcher
@@ -34,25 +49,20 @@ from nas.searchers import NSGA2, RandomSearch, RegularizedEvolution
 from nas.trial import Trial
 from search_spaces.nasbench_macro import NASBenchMacroSpace
 
-Values = Mapping[str, float]
-COLUMNS = ("table", "method", "seed", "budget", "evaluated", "gap")
-Row = dict[str, Any]
-
 # --- tables ----------------------------------------------------------------------------------------
+
+Values = Mapping[str, float]
+Means = dict[str, dict[int, tuple[float, float]]]  # method -> budget -> gap and its standard error
 
 
 def read_macro(path: Path) -> dict[str, Values]:
-    with gzip.open(path, "rt") as file:
-        rows = json.load(file)
+    rows = json.loads(gzip.decompress(path.read_bytes()))
     return {code: {"error": 100 - row["mean_acc"], "flops": row["flops"]} for code, row in rows.items()}
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Where a table is and how it is read: `read` gives code -> objective name -> value, minimised.
-
-    `exact` are the objectives that --cost computes from the architecture, as a study would.
-    """
+    """How a table is read: code -> objective name -> value, minimised. `exact` is what --cost computes."""
 
     file: str
     read: Callable[[Path], dict[str, Values]]
@@ -72,53 +82,44 @@ BENCHMARKS = {
 
 
 class Table:
-    """All candidates with their values, and what share of the true front's hypervolume a set of them has."""
+    """All candidates with their values; `key` tells what makes two of them the same."""
 
-    def __init__(self, name: str, path: Path) -> None:
-        self.benchmark = BENCHMARKS[name]
-        self.name = f"{name}-{blake2b(path.read_bytes(), digest_size=4).hexdigest()}"
-        self.rows = self.benchmark.read(path)
-        self.space = self.benchmark.space()
+    def __init__(self, benchmark: Benchmark, path: Path) -> None:
+        content = blake2b(path.read_bytes(), digest_size=4).hexdigest()
+        self.name = f"{benchmark.file.partition('.')[0]}-{content}"
+        self.benchmark = benchmark
+        self.rows = benchmark.read(path)
+        self.space = benchmark.space()
         self.objectives = tuple(next(iter(self.rows.values())))
-        values = np.array([[row[name] for name in self.objectives] for row in self.rows.values()])
-        low, high = values.min(axis=0), values.max(axis=0)
-        scaled = (values - low) / np.where(high > low, high - low, 1.0)
-        self.losses = dict(zip(self.rows, scaled, strict=True))
-        self._whole = self._hypervolume(scaled)
-        self._keys: dict[str, str] = {}
+        losses = np.array([list(row.values()) for row in self.rows.values()], dtype=np.float64)
+        low, high = losses.min(axis=0), losses.max(axis=0)
+        scaled = (losses - low) / np.where(high > low, high - low, 1.0)
+        self._scaled = dict(zip(self.rows, scaled, strict=True))
+        self._whole = pareto.hypervolume(scaled, np.ones(len(self.objectives)))
+        self.key = cache(self._key)
 
-    def key(self, code: str) -> str:
-        """What makes two candidates the same."""
-        if code not in self._keys:
-            arch = self.space.decode(code)
-            same = self.space.canonical(arch) if self.benchmark.identity == "network" else arch
-            self._keys[code] = same.key
-        return self._keys[code]
-
-    @cached_property
-    def alphabets(self) -> list[list[str]]:
-        """The characters at each place of a code, for optimizers of integer vectors."""
-        return [sorted(set(place)) for place in zip(*self.rows, strict=True)]
+    def _key(self, code: str) -> str:
+        arch = self.space.decode(code)
+        return str((self.space.canonical(arch) if self.benchmark.identity == "network" else arch).key)
 
     def gap(self, codes: Sequence[str]) -> float:
-        found = np.array([self.losses[code] for code in codes])
-        return 1000 * (1 - self._hypervolume(found) / self._whole)
+        found = np.array([self._scaled[code] for code in codes])
+        return 1000 * (1 - pareto.hypervolume(found, np.ones(len(self.objectives))) / self._whole)
 
-    def _hypervolume(self, scaled: NDArray[np.float64]) -> float:
-        return pareto.hypervolume(scaled, np.ones(scaled.shape[1]))
+    def study(self, searcher: Searcher[Any], seed: int, exact: Mapping[str, Any]) -> Study:
+        objectives = [Objective(name, exact=exact.get(name)) for name in self.objectives]
+        return Study.in_memory(self.space, objectives, searcher, seed, identity=self.benchmark.identity)
 
 
-# --- methods: (table, seed, budget) -> codes of different candidates, in the order of their evaluation ----
+# --- methods: (table, seed) -> codes of different candidates in the order of their evaluation ----------
 
-Method = Callable[[Table, int, int], Iterator[str]]
+Method = Callable[[Table, int], Iterator[str]]
+GENERATIONS = 4000  # an end for optimizers that stall on what they know
 
 
 def ours(searcher: Searcher[Any]) -> Method:
-    def run(table: Table, seed: int, budget: int) -> Iterator[str]:
-        objectives = [Objective(name) for name in table.objectives]
-        study = Study.in_memory(
-            table.space, objectives, searcher, seed=seed, identity=table.benchmark.identity
-        )
+    def run(table: Table, seed: int) -> Iterator[str]:
+        study = table.study(searcher, seed, exact={})
         while isinstance(trial := study.ask(), Trial):
             code = table.space.code(trial.architecture)
             study.tell(trial, table.rows[code])
@@ -127,201 +128,119 @@ def ours(searcher: Searcher[Any]) -> Method:
     return run
 
 
-def pymoo_nsga2(population: int, operators: Callable[[], dict[str, Any]]) -> Method:
-    """pymoo's NSGA-II on the codes as integer vectors; a network met again has its first value."""
+class ByKey(DuplicateElimination):  # type: ignore[misc]
+    def _do(self, pop: Any, other: Any, is_duplicate: Any) -> NDArray[np.bool_]:
+        keys = [self.func(x) for x in pop.get("X")]
+        if other is None:
+            return np.array([key in keys[:i] for i, key in enumerate(keys)], dtype=bool)
+        return np.isin(keys, [self.func(x) for x in other.get("X")])
 
-    def run(table: Table, seed: int, budget: int) -> Iterator[str]:
-        from pymoo.algorithms.moo.nsga2 import NSGA2 as PymooNSGA2
-        from pymoo.core.duplicate import DuplicateElimination
-        from pymoo.core.evaluator import Evaluator
-        from pymoo.core.problem import Problem
-        from pymoo.core.termination import NoTermination
-        from pymoo.core.variable import Integer
-        from pymoo.operators.sampling.rnd import IntegerRandomSampling
-        from pymoo.problems.static import StaticProblem
 
-        alphabets = table.alphabets
-        upper = [len(alphabet) - 1 for alphabet in alphabets]
-        problem = Problem(n_var=len(upper), n_obj=len(table.objectives), xl=0, xu=np.array(upper), vtype=int)
-        problem.vars = {place: Integer(bounds=(0, high)) for place, high in enumerate(upper)}
+def theirs(**settings: Any) -> Method:
+    """pymoo's NSGA-II on codes as integer vectors; a candidate met again has its first value."""
+
+    def run(table: Table, seed: int) -> Iterator[str]:
+        places = [sorted(set(place)) for place in zip(*table.rows, strict=True)]
+        upper = np.array([len(place) - 1 for place in places])
+        problem = Problem(n_var=len(upper), n_obj=len(table.objectives), xl=0, xu=upper, vtype=int)
+        problem.vars = {i: Integer(bounds=(0, high)) for i, high in enumerate(upper)}
 
         def code_of(x: Sequence[int]) -> str:
-            return "".join(alphabet[int(i)] for alphabet, i in zip(alphabets, x, strict=True))
+            return "".join(place[int(i)] for place, i in zip(places, x, strict=True))
 
-        class ByKey(DuplicateElimination):  # type: ignore[misc]
-            def _do(self, pop: Any, other: Any, is_duplicate: NDArray[np.bool_]) -> NDArray[np.bool_]:
-                met = set() if other is None else {table.key(code_of(x)) for x in other.get("X")}
-                for i, x in enumerate(pop.get("X")):
-                    key = table.key(code_of(x))
-                    is_duplicate[i] = key in met
-                    if other is None:
-                        met.add(key)
-                return is_duplicate
-
-        algorithm = PymooNSGA2(
-            pop_size=population,
-            sampling=IntegerRandomSampling(),
-            eliminate_duplicates=ByKey(),
-            **operators(),
-        )
-        algorithm.setup(problem, termination=NoTermination(), seed=seed, verbose=False)
+        unique = ByKey(lambda x: table.key(code_of(x)))
+        algorithm = pymoo.NSGA2(sampling=IntegerRandomSampling(), eliminate_duplicates=unique, **settings)
+        algorithm.setup(problem, termination=NoTermination(), seed=seed)
         first: dict[str, str] = {}
-        for _ in range(10 * budget):  # generations; it may stall on what it knows
-            asked = algorithm.ask()
-            if asked is None or not len(asked):
+        for _ in range(GENERATIONS):
+            if (asked := algorithm.ask()) is None:
                 return
-            losses = []
-            for x in asked.get("X"):
-                code = code_of(x)
-                key = table.key(code)
-                if key not in first:
-                    first[key] = code
+            codes = [code_of(x) for x in asked.get("X")]
+            for code in codes:
+                if table.key(code) not in first:
+                    first[table.key(code)] = code
                     yield code
-                losses.append([table.rows[first[key]][name] for name in table.objectives])
+            losses = [list(table.rows[first[table.key(code)]].values()) for code in codes]
             Evaluator().eval(StaticProblem(problem, F=np.array(losses)), asked)
             algorithm.tell(infills=asked)
 
     return run
 
 
-def point_operators() -> dict[str, Any]:
-    from pymoo.operators.crossover.pntx import TwoPointCrossover
-    from pymoo.operators.mutation.rm import ChoiceRandomMutation
-
-    return {"crossover": TwoPointCrossover(), "mutation": ChoiceRandomMutation()}
-
-
-def sbx_operators() -> dict[str, Any]:
-    from pymoo.operators.crossover.sbx import SBX
-    from pymoo.operators.mutation.pm import PM
-    from pymoo.operators.repair.rounding import RoundingRepair
-
-    rounded = {"vtype": float, "repair": RoundingRepair()}
-    return {"crossover": SBX(prob=0.9, eta=15, **rounded), "mutation": PM(eta=20, **rounded)}
-
-
 SEARCHERS: dict[str, Searcher[Any]] = {
     "NSGA2": NSGA2(population=20),
-    "NSGA2 generational": NSGA2(population=20, offspring=None),
+    "NSGA2-generational": NSGA2(population=20, offspring=None),
     "RegularizedEvolution": RegularizedEvolution(population=20, sample=5),
     "RandomSearch": RandomSearch(),
 }
+INTEGER = {"prob": 1.0, "eta": 3.0, "vtype": float, "repair": RoundingRepair()}  # as pymoo documents it
 METHODS: dict[str, Method] = {
     **{name: ours(searcher) for name, searcher in SEARCHERS.items()},
-    "pymoo NSGA2 point": pymoo_nsga2(20, point_operators),
-    "pymoo NSGA2 SBX": pymoo_nsga2(20, sbx_operators),
+    "pymoo-NSGA2-point": theirs(pop_size=20, crossover=TwoPointCrossover(), mutation=ChoiceRandomMutation()),
+    "pymoo-NSGA2-SBX": theirs(pop_size=20, crossover=SBX(**INTEGER), mutation=PM(**INTEGER)),
 }
 
-# --- running ---------------------------------------------------------------------------------------
+
+class Row(NamedTuple):
+    table: str
+    method: str
+    seed: int
+    budget: int
+    evaluated: int  # less than the budget if the method ended early
+    gap: float
 
 
-def run_method(table: Table, method: str, seed: int, budgets: Sequence[int]) -> list[Row]:
-    """One search to the largest budget; one that ends early keeps its last gap."""
-    codes: list[str] = []
-    for code in METHODS[method](table, seed, max(budgets)):
-        codes.append(code)
-        if len(codes) == max(budgets):
-            break
-    return [
-        dict(
-            zip(
-                COLUMNS,
-                (table.name, method, seed, budget, len(found), round(table.gap(found), 6)),
-                strict=True,
-            )
-        )
-        for budget in budgets
-        for found in [codes[:budget]]
-    ]
+def compare(table: Table, methods: list[str], seeds: int, budgets: list[int], path: Path) -> list[Row]:
+    """The rows asked for; those that are not in the file yet are run and added to it."""
+    lines = list(csv.reader(path.read_text().splitlines()))[1:] if path.exists() else []
+    rows = [Row(t, m, int(seed), int(b), int(n), float(gap)) for t, m, seed, b, n, gap in lines]
+    known = {row[:4]: row for row in rows}
+    for seed, method in product(range(seeds), methods):
+        missing = [b for b in budgets if (table.name, method, seed, b) not in known]
+        if missing:
+            print(f"seed {seed}: {method}", file=sys.stderr)
+            codes = list(islice(METHODS[method](table, seed), missing[-1]))
+            for b in missing:
+                row = Row(table.name, method, seed, b, len(codes[:b]), round(table.gap(codes[:b]), 6))
+                known[row[:4]] = row
+            partial = path.with_suffix(".partial")  # a killed run leaves a whole file
+            with partial.open("w", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows([Row._fields, *known.values()])
+            partial.replace(path)
+    return [known[table.name, m, seed, b] for m in methods for b in budgets for seed in range(seeds)]
 
 
-def read_results(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    kinds = dict(zip(COLUMNS, (str, str, int, int, int, float), strict=True))
-    with path.open(newline="") as file:
-        return [{name: kind(row[name]) for name, kind in kinds.items()} for row in csv.DictReader(file)]
+def summary(rows: Sequence[Row]) -> Means:
+    """Method -> budget -> mean gap and its standard error, NaN for a single seed."""
+    means: Means = {}
+    for method, budget in dict.fromkeys((row.method, row.budget) for row in rows):
+        gaps = [row.gap for row in rows if (row.method, row.budget) == (method, budget)]
+        error = statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else float("nan")
+        means.setdefault(method, {})[budget] = (statistics.fmean(gaps), error)
+    return means
 
 
-def write_results(path: Path, rows: Sequence[Row]) -> None:
-    """All of them, in one step, so that a killed run leaves a whole file."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
-
-
-def compare(table: Table, methods: Sequence[str], seeds: int, budgets: Sequence[int], out: Path) -> list[Row]:
-    """The rows of this comparison; those that are not in `out` yet are run and added there."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "results.csv"
-    rows = read_results(path)
-    done = {(row["table"], row["method"], row["seed"], row["budget"]) for row in rows}
-    for seed in range(seeds):
-        for method in methods:
-            missing = [b for b in budgets if (table.name, method, seed, b) not in done]
-            if missing:
-                rows += run_method(table, method, seed, missing)
-                write_results(path, rows)
-                print(f"\rseed {seed + 1} of {seeds}: {method:<30}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    return [
-        row
-        for row in rows
-        if row["table"] == table.name
-        and row["method"] in methods
-        and row["seed"] < seeds
-        and row["budget"] in budgets
-    ]
-
-
-# --- reporting -------------------------------------------------------------------------------------
-
-
-def mean_and_error(gaps: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error, NaN for a single seed."""
-    error = statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else float("nan")
-    return statistics.fmean(gaps), error
-
-
-def summary(rows: Sequence[Row]) -> dict[str, dict[int, tuple[float, float]]]:
-    """Method -> budget -> mean gap and standard error."""
-    gaps: dict[str, dict[int, list[float]]] = {}
-    for row in rows:
-        gaps.setdefault(row["method"], {}).setdefault(row["budget"], []).append(row["gap"])
-    return {
-        method: {budget: mean_and_error(found) for budget, found in sorted(by_budget.items())}
-        for method, by_budget in gaps.items()
-    }
-
-
-def print_summary(means: Mapping[str, Mapping[int, tuple[float, float]]], seeds: int) -> None:
+def print_summary(means: Means, seeds: int) -> None:
     print(f"gap = (1 - HV ratio) x 1000, mean ± standard error over {seeds} seeds")
-    print(f"{'evaluated':<24}" + "".join(f"{budget:>18}" for budget in next(iter(means.values()))))
-    for method, by_budget in means.items():
-        print(f"{method:<24}" + "".join(f"{f'{m:.2f} ± {e:.2f}':>18}" for m, e in by_budget.values()))
+    print(f"{'candidates evaluated':<24}" + "".join(f"{b:>18}" for b in next(iter(means.values()))))
+    for method, found in means.items():
+        print(f"{method:<24}" + "".join(f"{f'{mean:.2f} ± {sem:.2f}':>18}" for mean, sem in found.values()))
 
 
-def write_plot(means: Mapping[str, Mapping[int, tuple[float, float]]], title: str, path: Path) -> None:
-    import plotly.graph_objects as go
-
+def write_plot(means: Means, title: str, path: Path) -> None:
     figure = go.Figure(layout={"title": title, "template": "plotly_white"})
-    for method, by_budget in means.items():
-        heights, errors = zip(*by_budget.values(), strict=True)
-        figure.add_scatter(x=list(by_budget), y=heights, name=method, error_y={"array": errors})
-    figure.update_xaxes(title="candidates evaluated", type="log", tickvals=sorted(next(iter(means.values()))))
+    for method, found in means.items():
+        heights, errors = zip(*found.values(), strict=True)
+        figure.add_scatter(x=list(found), y=heights, name=method, error_y={"array": errors})
+    figure.update_xaxes(title="candidates evaluated", type="log", tickvals=list(next(iter(means.values()))))
     figure.update_yaxes(title="(1 - HV ratio) x 1000", type="log")
     figure.write_html(path, include_plotlyjs=True)
 
 
 def own_cost(table: Table, searcher: Searcher[Any], trials: int, seed: int) -> list[float]:
-    """CPU ms of `ask` and `tell` for each trial, exact objectives included and the table left out."""
-    exact = table.benchmark.exact
-    objectives = [Objective(name, exact=exact.get(name)) for name in table.objectives]
-    study = Study.in_memory(table.space, objectives, searcher, seed=seed, identity=table.benchmark.identity)
-    spent = []
+    """CPU ms of `ask` and `tell` for each trial, exact objectives included, the table's look-up left out."""
+    exact, spent = table.benchmark.exact, []
+    study = table.study(searcher, seed, exact)
     for _ in range(trials):
         start = time.process_time()
         trial = study.ask()
@@ -339,49 +258,39 @@ def own_cost(table: Table, searcher: Searcher[Any], trials: int, seed: int) -> l
 def print_cost(table: Table, methods: Sequence[str], repeats: int = 5) -> None:
     print(f"own CPU ms a trial: ask, tell and exact objectives, no look-ups; median of {repeats} repeats")
     print(f"{'trials':<24}{'0-800':>10}{'100-200':>10}{'700-800':>10}{'ratio':>10}")
-    for method in (method for method in methods if method in SEARCHERS):
-        spent = [own_cost(table, SEARCHERS[method], 800, seed) for seed in range(repeats)]
-        windows = [
-            [statistics.fmean(one[a:b]) for one in spent] for a, b in ((0, 800), (100, 200), (700, 800))
-        ]
-        ratios = [late / early for early, late in zip(windows[1], windows[2], strict=True)]
-        print(f"{method:<24}" + "".join(f"{statistics.median(w):>10.3f}" for w in (*windows, ratios)))
+    for method in [method for method in methods if method in SEARCHERS]:
+        runs = [np.array(own_cost(table, SEARCHERS[method], 800, seed)) for seed in range(repeats)]
+        windows = [(run.mean(), run[100:200].mean(), run[700:].mean()) for run in runs]
+        figures = [(*window, window[2] / window[1]) for window in windows]
+        print(f"{method:<24}" + "".join(f"{figure:>10.3f}" for figure in np.median(figures, axis=0)))
 
 
-def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--benchmark", choices=BENCHMARKS, default="macro")
-    parser.add_argument("--table", type=Path, help="its file; default: the one in $NAS_DATA")
+    parser.add_argument("--table", type=Path, help="the benchmark's file; default: the one in $NAS_DATA")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budgets", type=int, nargs="+", default=[50, 100, 200, 400])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
     parser.add_argument("--out", type=Path, default=Path("runs/bench_search"))
     parser.add_argument("--cost", action="store_true", help="measure our own CPU time a trial instead")
     chosen = parser.parse_args(argv)
-    if chosen.seeds < 1 or min(chosen.budgets) < 1:
+    budgets = sorted(set(chosen.budgets))
+    if chosen.seeds < 1 or budgets[0] < 1:
         parser.error("`seeds >= 1` and `budgets >= 1` must hold")
-    if chosen.table is None:
-        if "NAS_DATA" not in os.environ:
-            parser.error("no table: set NAS_DATA to the folder of the tables, or pass --table PATH")
-        chosen.table = Path(os.environ["NAS_DATA"]) / BENCHMARKS[chosen.benchmark].file
-    if not chosen.table.is_file():
-        parser.error(f"no table at {chosen.table}: set NAS_DATA to the folder of the tables, or pass --table")
-    return chosen
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    chosen = arguments(argv)
-    table = Table(chosen.benchmark, chosen.table)
+    benchmark = BENCHMARKS[chosen.benchmark]
+    path = chosen.table or Path(os.environ.get("NAS_DATA", "")) / benchmark.file
+    if not path.is_file():
+        parser.error(f"no table at {path}: set NAS_DATA to the folder of the tables, or pass --table PATH")
+    table = Table(benchmark, path)
     if chosen.cost:
         print_cost(table, chosen.methods)
         return
-    means = summary(compare(table, chosen.methods, chosen.seeds, sorted(set(chosen.budgets)), chosen.out))
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    means = summary(compare(table, chosen.methods, chosen.seeds, budgets, chosen.out / "results.csv"))
     print_summary(means, chosen.seeds)
-    title = f"{table.name}, {chosen.seeds} seeds, {' and '.join(table.objectives)}"
-    write_plot(means, title, chosen.out / "results.html")
-    print(f"{chosen.out / 'results.csv'}, {chosen.out / 'results.html'}")
+    write_plot(means, f"{table.name}: {', '.join(table.objectives)}", chosen.out / "results.html")
+    print(f"written: results.csv and results.html in {chosen.out}")
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Genotypes: exact JSON, the canonical key against networkx isomorphism, and every rule that can be broken."""
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def test_json_gives_back_an_equal_architecture(arch: Architecture) -> None:
     assert repr(again.params) == repr(arch.params)
 
 
-@pytest.mark.parametrize("values", list(combinations([1, 1.0, True, "1"], 2)) + [(0.0, -0.0), (0, False)])
+@pytest.mark.parametrize("values", [*list(combinations([1, 1.0, True, "1"], 2)), (0.0, -0.0), (0, False)])
 def test_scalars_of_different_type_are_different(values: tuple[Scalar, Scalar]) -> None:
     """Also one after the other in either order: nothing is remembered by `==`, to which 1 is True."""
     for one, other in (values, values[::-1]):

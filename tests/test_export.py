@@ -22,8 +22,7 @@ from nas.architecture import Architecture, Graph, Node
 from nas.data import load as load_data
 from nas.data import prepare, read_info
 from nas.evaluator import file_sha256, load_model
-from nas.export import Check, Exported, ExportError, Format, select
-from nas.protocols import Objective
+from nas.export import Check, Exported, ExportError, Format
 from nas.settings import DataSettings
 from nas.trial import Failure, Proposal, Result, Trial
 from search_spaces.chain import ChainSpace
@@ -348,78 +347,9 @@ def test_the_test_error_is_of_the_test_part(made: Made):
     model = export.load(made.exported[0].folder, SPACE)
     with torch.no_grad():
         wrong = 100 * (model(x).argmax(1) != y).double().mean().item()
-    assert export.test_error(made.trials[0], SPACE, made.folder) == pytest.approx(wrong)
+    assert export.error_on_test_part(made.trials[0], SPACE, made.folder) == pytest.approx(wrong)
     with pytest.raises(ExportError, match="trial 4 must have a result"):
-        export.test_error(made.trials[4], SPACE, made.folder)
-
-
-# --- which trials ----------------------------------------------------------------------------------
-
-OBJECTIVES = (Objective("error"), Objective("latency_ms"), Objective("accuracy", maximize=True))
-ARCH = BLOCKS[0]
-VALUES = [(9, 1.0, 91), (3, 1.2, 97), (1, 6.0, 99), (50, 7.0, 50)]
-TRIALS = [
-    *(
-        Trial(i, Proposal(ARCH), Result({"error": error, "latency_ms": latency, "accuracy": accuracy}))
-        for i, (error, latency, accuracy) in enumerate(VALUES)
-    ),
-    Trial(4, Proposal(ARCH), Failure("nan", "diverged")),
-    Trial(5, Proposal(ARCH)),
-]
-FRONT = TRIALS[:3]
-
-
-@pytest.mark.parametrize(
-    ("choice", "ids"),
-    [
-        ({}, [0, 1, 2]),
-        ({"ids": None, "where": ()}, [0, 1, 2]),
-        ({"ids": []}, [0, 1, 2]),
-        ({"knee": True}, [1]),
-        ({"knee": True, "where": ["error < 3"]}, [2]),
-        ({"ids": [3, 0, 3]}, [3, 0]),
-        ({"where": ["latency_ms<2"]}, [0, 1]),
-        ({"where": ["latency_ms < 1.2"]}, [0]),
-        ({"where": [" latency_ms<=1.2 "]}, [0, 1]),
-        ({"where": ["error>3"]}, [0]),
-        ({"where": ["error >= 3"]}, [0, 1]),
-        ({"where": ["error==1e0"]}, [2]),
-        ({"where": ["error >= 3", "accuracy>91"]}, [1]),
-    ],
-)
-def test_select(choice: dict[str, Any], ids: list[int]):
-    assert [trial.id for trial in select(TRIALS, FRONT, OBJECTIVES, **choice)] == ids
-
-
-@pytest.mark.parametrize(
-    ("choice", "says"),
-    [
-        (
-            {"ids": [0, 4, 5, 99]},
-            r"\(0 to 5\), but 4 failed \(nan: diverged\), 5 has no outcome yet, 99",
-        ),
-        ({"ids": [1], "knee": True}, "ids must stand alone"),
-        ({"where": ["latency < 2"]}, "but got 'latency'; did you mean 'latency_ms'"),
-        (
-            {"where": ["error < 1"]},
-            "error < 1 must hold for a member of the front, but it has error from 1",
-        ),
-        ({"where": ["error<2", "latency_ms<2"]}, "error from 1 to 9, latency_ms from 1 to 6"),
-        *(
-            ({"where": [text]}, 'must look like "error < 2"')
-            for text in ("error", "error = 5", "error =< 5", "error < nan", "error < x", "1 < error < 5", "")
-        ),
-    ],
-)
-def test_select_says_what_is_wrong(choice: dict[str, Any], says: str):
-    with pytest.raises(ValueError, match=says):
-        select(TRIALS, FRONT, OBJECTIVES, **choice)
-
-
-@pytest.mark.parametrize("choice", [{}, {"knee": True}, {"where": ["error<5"]}])
-def test_an_empty_front_selects_nothing(choice: dict[str, Any]):
-    with pytest.raises(ValueError, match="the front must have a member"):
-        select(TRIALS, [], OBJECTIVES, **choice)
+        export.error_on_test_part(made.trials[4], SPACE, made.folder)
 
 
 def test_importing_loads_no_torch():

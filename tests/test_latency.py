@@ -103,11 +103,27 @@ def test_scale_is_the_median_of_calibrated_over_now():
 # --- the protocol under a fake clock ---------------------------------------------------------------
 
 
+@pytest.fixture
+def two_timed_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No net is small enough to be called more often."""
+    monkeypatch.setattr(latency, "_repeats", lambda call: latency.TIMED_CALLS)
+
+
+def test_a_small_net_is_called_until_the_visit_is_long_enough(machine: FakeMachine):
+    assert latency._repeats(machine.open(b"", None, 1)) == latency.TIMED_CALLS  # 1 ms a call
+    monotonic = iter([0, 50_000])  # the timed call takes .05 ms
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency.time, "process_time_ns", lambda: next(monotonic))
+        assert latency._repeats(lambda: None) == 10
+
+
+@pytest.mark.usefixtures("two_timed_calls")
 def test_a_visit_is_one_warm_up_and_two_timed_calls(machine: FakeMachine):
     times = latency._visit([machine.open(b"", None, 1) for _ in range(4)], 5, np.random.default_rng(0))
     np.testing.assert_array_equal(times, np.repeat([[1.0], [2.0], [4.0], [3.0]], 5, axis=1))
 
 
+@pytest.mark.usefixtures("two_timed_calls")
 def test_rounds_interleave_all_nets_in_a_random_order_of_the_seed(machine: FakeMachine):
     together = latency_ms(rounds=8).measure_together
     assert together is not None

@@ -1,0 +1,116 @@
+"""Which trials are meant: the front, its knee, some ids, or what meets conditions."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from nas import pareto
+from nas.protocols import Objective
+from nas.trial import Failure, Trial
+
+
+class SelectionError(ValueError):
+    """No trial is meant, or it has no result; the message says what there is."""
+
+
+_CONDITION = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=|==|<|>)\s*([^\s<>=]+)\s*")
+_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+}
+
+
+def select(
+    trials: Sequence[Trial],
+    front: Sequence[Trial],
+    objectives: Sequence[Objective],
+    *,
+    knee: bool = False,
+    ids: Sequence[int] | None = None,
+    where: Sequence[str] = (),
+) -> list[Trial]:
+    """The trials to export: the front, unless told otherwise.
+
+    Args:
+        trials: all of the study.
+        front: its Pareto-optimal ones.
+        knee: only the knee of the front, or of what `where` leaves of it.
+        ids: these trials instead, in this order; None or empty for the front.
+        where: conditions that members of the front must all meet: "latency_ms < 2", "error<=5".
+
+    Raises:
+        SelectionError: nothing is left, an id has no result, a condition cannot be read, or `ids` is
+            combined with another choice.
+    """
+    if ids:
+        if knee or where:
+            raise SelectionError("ids must stand alone, but got them with a knee or conditions; drop one")
+        return _by_id(trials, ids)
+    chosen = _meeting(front, [o.name for o in objectives], where)
+    if not chosen:
+        raise SelectionError("the front must have a member, but no trial has a result within the limits yet")
+    if knee:
+        losses = [[o.loss(trial.values[o.name]) for o in objectives] for trial in chosen]
+        chosen = [chosen[pareto.knee(losses)]]
+    return chosen
+
+
+def _by_id(trials: Sequence[Trial], ids: Sequence[int]) -> list[Trial]:
+    known = {trial.id: trial for trial in trials}
+    wrong = [
+        f"{i} {state(known[i]) if i in known else 'does not exist'}"
+        for i in ids
+        if i not in known or not known[i].ok
+    ]
+    if wrong:
+        there = f"0 to {max(known)}" if known else "none"
+        raise SelectionError(f"ids must be of trials with a result ({there}), but {', '.join(wrong)}")
+    return [known[i] for i in dict.fromkeys(ids)]
+
+
+def _meeting(front: Sequence[Trial], names: Sequence[str], where: Sequence[str]) -> list[Trial]:
+    """The members of the front that meet all conditions."""
+    conditions = [_condition(text, names) for text in where]
+    chosen = [t for t in front if all(holds(t.values[name], bound) for name, holds, bound in conditions)]
+    if front and not chosen:
+        there = []
+        for name in dict.fromkeys(name for name, _, _ in conditions):
+            values = [trial.values[name] for trial in front]
+            there.append(f"{name} from {min(values):.6g} to {max(values):.6g}")
+        raise SelectionError(
+            f"{' and '.join(where)} must hold for a member of the front, but it has {', '.join(there)}"
+        )
+    return chosen
+
+
+def _condition(text: str, names: Sequence[str]) -> tuple[str, Callable[[float, float], bool], float]:
+    """(objective, comparison, bound) of a condition such as "latency_ms<2"."""
+    match = _CONDITION.fullmatch(text)
+    try:
+        name, sign, bound = match.groups() if match else ("", "", "nan")
+        number = float(bound)
+    except ValueError:
+        number = math.nan
+    if math.isnan(number):
+        raise SelectionError(
+            f'a condition must look like "{names[0]} < 2" (<, <=, >, >=, ==), but got {text!r}'
+        )
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        raise SelectionError(
+            f"a condition must name one of {', '.join(names)}, but got {name!r}; did you mean {near!r}?"
+        )
+    return name, _OPERATORS[sign], number
+
+
+def state(trial: Trial) -> str:
+    if isinstance(trial.outcome, Failure):
+        return f"failed ({trial.outcome.kind}: {trial.outcome.message})"
+    return "has a result" if trial.ok else "has no outcome yet"

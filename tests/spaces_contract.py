@@ -1,0 +1,318 @@
+"""The contract of a search space. A space of your own is held to it by
+
+    class TestMySpace(SpaceContract):
+        def make(self): return MySpace(...)
+
+The network side (built module, thop, FlopCounterMode, memory) is checked where `build` and `plan` exist.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import thop
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas.architecture import Architecture, InvalidArchitecture
+from nas.protocols import SearchSpace
+from search_spaces.modules import Add, Concat
+
+SAMPLES = 30
+
+
+def zero(module: nn.Module, inputs: Any, output: Any) -> None:
+    """thop's rule for what we do not count."""
+
+
+UNCOUNTED = dict.fromkeys(
+    (nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, Add, Concat), zero
+)
+
+
+def ids(arch: Architecture) -> set[tuple[str, int]]:
+    return {(name, node.id) for name, graph in arch.graphs for node in graph}
+
+
+def nodes(arch: Architecture) -> dict[tuple[str, int], tuple[str, Any]]:
+    return {(name, node.id): (node.op, node.params) for name, graph in arch.graphs for node in graph}
+
+
+def slow_peak_bytes(input_shape: tuple[int, ...], plan: Any) -> int:
+    """Peak activation memory by simulation, layer by layer over the whole network.
+
+    Every tensor is a name for a buffer. Before a layer runs, the buffers of all tensors that it or a later
+    layer reads (or that are the output) are alive; its own output is alive too. Batch norm, ReLU and
+    flatten write into the buffer of their input if no later layer reads a tensor of that buffer.
+    """
+    steps: list[tuple[str, list[str], str, tuple[int, ...]]] = []  # kind, inputs, output, shape
+    ends = ["input"]
+    for placed in plan:
+        feeds = [ends[source + 1] for source in placed.inputs]
+        for i, layer in enumerate(placed.fragment.layers):
+            sources = [
+                feeds[-1 - s] if s < 0 else f"{placed.name}.{placed.fragment.layers[s].name}"
+                for s in layer.inputs
+            ]
+            steps.append((layer.kind, sources, f"{placed.name}.{layer.name}", layer.shape))
+            assert i < len(placed.fragment.layers)
+        ends.append(steps[-1][2] if placed.fragment.layers else feeds[0])
+    output = ends[-1]
+    buffer = {"input": "input"}
+    size = {"input": int(np.prod(input_shape))}
+
+    def needed_from(step: int) -> set[str]:
+        reads = {source for _, sources, _, _ in steps[step:] for source in sources}
+        return {buffer[tensor] for tensor in (*reads, output) if tensor in buffer}
+
+    peak = size["input"]
+    for i, (kind, sources, name, shape) in enumerate(steps):
+        before = needed_from(i)
+        if kind in ("batch_norm", "relu", "flatten") and buffer[sources[0]] not in needed_from(i + 1):
+            buffer[name] = buffer[sources[0]]
+        else:
+            buffer[name] = name
+            size[name] = int(np.prod(shape))
+        peak = max(peak, sum(size[b] for b in before | {buffer[name]}))
+    return 4 * peak
+
+
+class SpaceContract:
+    """Checks that every space must pass. A subclass says how the space is made."""
+
+    neighbors_are_mutations = True
+    """Whether `neighbors` holds everything that `mutate` can give."""
+
+    def make(self) -> Any:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def space(self) -> Any:
+        return self.make()
+
+    @pytest.fixture
+    def samples(self, space: Any) -> list[Architecture]:
+        rng = np.random.default_rng(0)
+        return [space.sample(rng) for _ in range(SAMPLES)]
+
+    # --- genotypes ---------------------------------------------------------------------------------
+
+    def test_it_is_a_search_space(self, space: Any) -> None:
+        assert isinstance(space, SearchSpace)
+        assert space.input_shape == tuple(space.input_shape)
+        assert space.classes >= 2
+
+    def test_samples_are_valid_and_survive_json(self, space: Any, samples: list[Architecture]) -> None:
+        for arch in samples:
+            space.check(arch)
+            assert arch.space == space.name
+            assert Architecture.from_json(arch.to_json()) == arch
+
+    def test_the_rng_decides(self, space: Any) -> None:
+        def draw() -> list[Architecture]:
+            rng = np.random.default_rng(3)
+            a, b = space.sample(rng), space.sample(rng)
+            return [a, b, space.mutate(a, rng), space.crossover(a, b, rng)]
+
+        assert draw() == draw()
+
+    def test_a_mutation_is_valid_new_and_keeps_ids(self, space: Any, samples: list[Architecture]) -> None:
+        rng = np.random.default_rng(1)
+        for start in samples:
+            arch = start
+            for _ in range(10):
+                child = space.mutate(arch, rng)
+                space.check(child)
+                assert child.key != arch.key
+                fresh = ids(child) - ids(arch)
+                assert not {i for _, i in fresh} & {i for _, i in ids(arch)}
+                before, after = nodes(arch), nodes(child)
+                changed = [n for n in before.keys() & after.keys() if before[n] != after[n]]
+                assert len(changed) <= 2  # a stride that moves changes two nodes
+                arch = child
+
+    def test_neighbors_are_valid_and_hold_every_mutation(
+        self, space: Any, samples: list[Architecture]
+    ) -> None:
+        rng = np.random.default_rng(2)
+        for arch in samples[:8]:
+            around = space.neighbors(arch)
+            keys = {other.key for other in around}
+            assert arch.key not in keys
+            for other in around:
+                space.check(other)
+            if self.neighbors_are_mutations:
+                drawn = {space.mutate(arch, rng).key for _ in range(40)}
+                assert drawn <= keys
+                assert len(drawn) > 1 or len(keys) == 1
+
+    def test_crossover_is_valid_and_keeps_the_first_parents_ids(
+        self, space: Any, samples: list[Architecture]
+    ) -> None:
+        rng = np.random.default_rng(3)
+        mixed = 0
+        for a, b in pairwise(samples):
+            for _ in range(5):
+                child = space.crossover(a, b, rng)
+                space.check(child)
+                of_a, of_b, now = nodes(a), nodes(b), nodes(child)
+                for node_id in now.keys() & of_a.keys():
+                    assert now[node_id] == of_a[node_id]
+                taken = now.keys() - of_a.keys()
+                assert not taken & of_b.keys(), "what comes from b is renumbered"
+                mixed += bool(taken) and len(now.keys() & of_a.keys()) > 1
+        assert mixed
+
+    def test_crossover_with_itself_is_valid(self, space: Any, samples: list[Architecture]) -> None:
+        rng = np.random.default_rng(4)
+        for arch in samples:
+            space.check(space.crossover(arch, arch, rng))
+
+    def test_ids_may_be_any(self, space: Any, samples: list[Architecture]) -> None:
+        """An architecture with other ids is the same one, and can be changed as well."""
+        rng = np.random.default_rng(5)
+        for start in samples[:10]:
+            data = start.to_dict()
+            for graph in data["graphs"]:
+                names = dict(
+                    zip(
+                        [n["id"] for n in graph["nodes"]],
+                        rng.permutation(len(graph["nodes"])).tolist(),
+                        strict=True,
+                    )
+                )
+                for node in graph["nodes"]:
+                    node["id"] = names[node["id"]]
+                    node["inputs"] = [names[source] for source in node["inputs"]]
+            arch = Architecture.from_dict(data)
+            space.check(arch)
+            assert arch.key == start.key
+            np.testing.assert_array_equal(space.encode(arch), space.encode(start))
+            assert [n.key for n in space.neighbors(arch)] == [n.key for n in space.neighbors(start)]
+            for _ in range(20):
+                child = space.mutate(arch, rng)
+                space.check(child)
+                space.check(space.crossover(child, arch, rng))
+                arch = child
+
+    def test_encoding_has_one_length(self, space: Any, samples: list[Architecture]) -> None:
+        encoded = [space.encode(arch) for arch in samples]
+        assert {e.shape for e in encoded} == {encoded[0].shape}
+        assert encoded[0].ndim == 1
+        assert all(e.dtype == np.float64 and np.isfinite(e).all() for e in encoded)
+        different = {arch.key: tuple(e) for arch, e in zip(samples, encoded, strict=True)}
+        assert len(set(different.values())) == len(different)
+
+    def test_canonical_is_idempotent_and_keeps_ids(self, space: Any, samples: list[Architecture]) -> None:
+        for arch in samples:
+            network = space.canonical(arch)
+            assert space.canonical(network) == network
+            assert ids(network) <= ids(arch)
+            kept = nodes(arch)
+            assert all(kept[node_id] == what for node_id, what in nodes(network).items())
+            assert network.space == arch.space
+            assert network.params == arch.params
+
+    def test_another_spaces_architecture_is_refused(self, space: Any, samples: list[Architecture]) -> None:
+        data = samples[0].to_dict() | {"space": "other"}
+        with pytest.raises(
+            InvalidArchitecture, match=f"must be of space '{space.name}', but it is of 'other'"
+        ):
+            space.check(Architecture.from_dict(data))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"op": "no_such_op"}, "no_such_op"),
+            ({"params": {"no_such_parameter": 3}}, "param|inputs"),
+            ({"inputs": []}, "inputs|read|reads|follow"),
+        ],
+    )
+    def test_a_broken_node_is_named(
+        self, space: Any, samples: list[Architecture], change: dict[str, Any], message: str
+    ) -> None:
+        for arch in samples[:5]:
+            data = arch.to_dict()
+            node = data["graphs"][0]["nodes"][1]
+            node |= change
+            with pytest.raises(InvalidArchitecture, match=rf"node {node['id']}\b.*({message})"):
+                space.check(Architecture.from_dict(data))
+
+    def test_numbers_of_another_type_are_refused(self, space: Any, samples: list[Architecture]) -> None:
+        """2.0 and True are not 2 and 1, whatever was seen before."""
+        for arch in samples[:5]:
+            for cast in (float, bool):
+                data = arch.to_dict()
+                node = data["graphs"][0]["nodes"][1]
+                node["params"] = {
+                    name: cast(value) if cast(value) == value else value
+                    for name, value in node["params"].items()
+                }
+                changed = Architecture.from_dict(data)
+                if changed != arch:
+                    with pytest.raises(InvalidArchitecture, match=rf"node {node['id']}\b"):
+                        space.check(changed)
+
+    # --- networks ----------------------------------------------------------------------------------
+
+    def test_cost_is_what_torch_and_thop_count(self, space: Any, samples: list[Architecture]) -> None:
+        for arch in samples:
+            for form in (arch, space.canonical(arch)):
+                cost = space.cost(form)
+                assert cost.flops == 2 * cost.macs
+                with torch.device("meta"):
+                    model = space.build(form).eval()
+                    x = torch.empty(1, *space.input_shape)
+                assert cost.params == sum(p.numel() for p in model.parameters())
+                with FlopCounterMode(display=False) as counter:
+                    y = model(x)
+                assert y.shape == (1, space.classes)
+                assert cost.flops == counter.get_total_flops()
+
+    def test_cost_equals_thops(self, space: Any, samples: list[Architecture]) -> None:
+        for arch in samples:
+            model = space.build(arch)
+            macs, _ = thop.profile(
+                model, (torch.zeros(1, *space.input_shape),), custom_ops=UNCOUNTED, verbose=False
+            )
+            assert space.cost(arch).macs == macs
+
+    def test_peak_memory_equals_a_slow_simulation(self, space: Any, samples: list[Architecture]) -> None:
+        for arch in samples:
+            for form in (arch, space.canonical(arch)):
+                assert space.cost(form).peak_activation_bytes == slow_peak_bytes(
+                    space.input_shape, space.plan(form)
+                )
+
+    def test_the_network_runs_trains_and_computes_the_same_in_canonical_form(
+        self, space: Any, samples: list[Architecture]
+    ) -> None:
+        torch.manual_seed(0)
+        x = torch.randn(3, *space.input_shape)
+        for arch in samples[:10]:
+            written, network = space.build(arch), space.build(space.canonical(arch))
+            for module in written.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    nn.init.uniform_(module.weight, 0.5, 1.5)
+                    nn.init.normal_(module.bias)
+                    nn.init.normal_(module.running_mean)
+            weights = written.state_dict()
+            assert set(network.state_dict()) <= set(weights)
+            network.load_state_dict({name: weights[name] for name in network.state_dict()})
+            y, z = written.eval()(x), network.eval()(x)
+            assert y.shape == (3, space.classes)
+            assert torch.isfinite(y).all()
+            torch.testing.assert_close(z, y, rtol=0, atol=1e-5 * float(y.abs().max()))
+            network.train()(x).sum().backward()
+            assert all(p.grad is not None for p in network.parameters())
+
+    def test_parameter_names_hold_graph_and_node_id(self, space: Any, samples: list[Architecture]) -> None:
+        arch = samples[0]
+        names = [name for name, _ in space.build(space.canonical(arch)).named_parameters()]
+        known = {f"n{node_id}" for _, node_id in ids(arch)}
+        inside = [name.split(".") for name in names if name.split(".")[0] in {g for g, _ in arch.graphs}]
+        assert all(len(parts) > 2 and parts[1] in known for parts in inside)

@@ -1,0 +1,78 @@
+"""Names to classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nas.protocols import Objective
+from nas.registry import UnknownName, load, make, names
+from nas.searchers import NSGA2, RandomSearch
+
+
+def test_short_names_and_module_paths_give_the_same_class() -> None:
+    assert load("searcher", "nsga2") is load("searcher", "nas.searchers:NSGA2") is NSGA2
+    assert names("searcher") == ["nsga2", "random", "regularized_evolution"]
+    assert {"chain", "nasbench_macro"} <= set(names("space"))
+    assert {"error", "params", "macs", "flops", "latency_ms"} <= set(names("objective"))
+
+
+def test_made_with_options() -> None:
+    assert make("searcher", "nsga2", {"population": 7}) == NSGA2(population=7)
+    assert make("searcher", "random", {}) == RandomSearch()
+    objective = make("objective", "params", {"limit": 1e6})
+    assert isinstance(objective, Objective)
+    assert objective.limit_text() == "params <= 1000000"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nsga", "a searcher must be one of nsga2, random, .* but got 'nsga'; did you mean 'nsga2'?"),
+        ("zzz", "a searcher must be one of .* but got 'zzz'$"),
+        ("no_such_module:Class", "'no_such_module' must be importable .* but ModuleNotFoundError"),
+        (":NSGA2", "searcher ':NSGA2': module '' must be importable"),
+        (".searchers:NSGA2", "must be importable"),
+        ("nas.searchers:NSGA3", "module 'nas.searchers' has no 'NSGA3'; did you mean 'NSGA2'?"),
+        ("nas.searchers:", "module 'nas.searchers' has no ''"),
+    ],
+)
+def test_an_unknown_name_says_what_there_is(name: str, message: str) -> None:
+    with pytest.raises(UnknownName, match=message):
+        load("searcher", name)
+
+
+def test_a_module_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_module_a.py").write_text("1 / 0")
+    (tmp_path / "broken_module_b.py").write_text("def")
+    with pytest.raises(UnknownName, match="'broken_module_a' must be importable .* ZeroDivisionError"):
+        load("space", "broken_module_a:Space")
+    with pytest.raises(UnknownName, match="'broken_module_b' must be importable .* SyntaxError"):
+        load("space", "broken_module_b:Space")
+
+
+def test_a_class_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_module.py").write_text(
+        "class Own:\n    def __init__(self, **options):\n        self.options = options\n"
+    )
+    assert make("space", "own_module:Own", {"any": 1}).options == {"any": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"popluation": 3},
+            "'nsga2' has no option 'popluation', it must be one of population.*'population'?",
+        ),
+        ({"zzz": 3}, "has no option 'zzz', it must be one of population, offspring, crossover, mutation$"),
+        ({"population": 0}, "`1 <= population`"),
+        ({"population": "many"}, "'nsga2' with options {'population': 'many'}"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UnknownName, match=message):
+        make("searcher", "nsga2", options)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,8 @@ class Node:
                 object.__setattr__(self, "params", checked)
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         if not isinstance(other, Node):
             return NotImplemented
         return (self.id, self.op, self.inputs) == (other.id, other.op, other.inputs) and _same_params(
@@ -185,6 +188,7 @@ class Architecture:
     graphs: tuple[tuple[str, Graph], ...]
     params: Params = ()
     _key: str = field(default="", init=False, repr=False, compare=False)
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "params", _checked_params(self.params, f"architecture of {self.space!r}"))
@@ -193,6 +197,8 @@ class Architecture:
             raise InvalidArchitecture(f"graph names must be given and differ, but got {names}")
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         if not isinstance(other, Architecture):
             return NotImplemented
         return (self.space, self.graphs) == (other.space, other.graphs) and _same_params(
@@ -200,7 +206,12 @@ class Architecture:
         )
 
     def __hash__(self) -> int:
-        return hash((self.space, self.graphs, self.params))
+        if not self._hash:
+            object.__setattr__(self, "_hash", hash((self.space, self.graphs, self.params)))
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[Architecture], tuple[Any, ...]]:
+        return Architecture, (self.space, self.graphs, self.params)  # a hash is of one process only
 
     def graph(self, name: str = "net") -> Graph:
         """The graph of that name; raises `InvalidArchitecture` if there is none."""
@@ -326,17 +337,19 @@ def certificate(graph: Graph) -> Certificate:
     Isomorphic means: a bijection of nodes that keeps ops, params, the output and the order of the
     inputs (for "add": their multiset). Dead nodes count; two equal nodes are not one shared node.
     """
-    expressions: dict[int, bytes] = {}
-    for node in graph.nodes:
-        below = [expressions[source] for source in node.inputs]
-        if node.op == COMMUTATIVE:
+    labels = [_label(node.op, node.params) for node in graph.nodes]
+    if all(node.inputs == (before.id,) for before, node in pairwise(graph.nodes)):
+        return (("chain", ()), *((label, ()) for label in labels))  # no order but its own
+    tables = _Tables.of(graph, labels)
+    expressions: list[bytes] = []
+    for label, inputs, commutative in zip(tables.labels, tables.inputs, tables.commutative, strict=True):
+        below = [expressions[source] for source in inputs]
+        if commutative:
             below.sort()
-        text = _label(node.op, node.params).encode() + b"|" + b"".join(below)
-        expressions[node.id] = blake2b(text, digest_size=12).digest()
-    colours = _ranked([expressions[node.id] for node in graph.nodes])
-    last = len(colours) - 1
-    colours = _ranked([(colour, index == last) for index, colour in enumerate(colours)])
-    tables = _Tables.of(graph)
+        text = label.encode() + b"|" + b"".join(below)
+        expressions.append(blake2b(text, digest_size=12).digest())
+    last = len(expressions) - 1
+    colours = _ranked([(expression, index == last) for index, expression in enumerate(expressions)])
     if len(set(colours)) < len(colours):
         return _smallest(tables, tables.twins_apart(_refined(tables, colours)))
     return tables.certificate(colours)
@@ -352,14 +365,14 @@ class _Tables:
     readers: tuple[tuple[tuple[int, int], ...], ...]  # (reader, position of the input or 0 for add)
 
     @classmethod
-    def of(cls, graph: Graph) -> _Tables:
+    def of(cls, graph: Graph, labels: Sequence[str]) -> _Tables:
         index = {node.id: position for position, node in enumerate(graph.nodes)}
         readers: list[list[tuple[int, int]]] = [[] for _ in graph.nodes]
         for position, node in enumerate(graph.nodes):
             for slot, source in enumerate(node.inputs):
                 readers[index[source]].append((position, 0 if node.op == COMMUTATIVE else slot))
         return cls(
-            tuple(_label(node.op, node.params) for node in graph.nodes),
+            tuple(labels),
             tuple(tuple(index[source] for source in node.inputs) for node in graph.nodes),
             tuple(node.op == COMMUTATIVE for node in graph.nodes),
             tuple(tuple(found) for found in readers),

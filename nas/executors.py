@@ -13,8 +13,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,7 +26,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PRELOAD = (
-    "__main__",
     "nas.trainer",
     "nas.evaluator",
     "torch._dynamo",  # which every torch optimizer imports: more than a second
@@ -78,7 +78,7 @@ class _Clock:
 
 
 class ProcessExecutor(Executor):
-    """Up to `workers` processes at a time, one a task.
+    """Up to `workers` processes at a time, one a task. Tasks are functions of modules that can be imported.
 
     Args:
         workers: number of processes.
@@ -119,7 +119,8 @@ class ProcessExecutor(Executor):
         process = self._context.Process(
             target=_child, args=(theirs, clock, self._memory_bytes, fn, args, kwargs), daemon=True
         )
-        process.start()
+        with _without_main():
+            process.start()
         theirs.close()
         try:
             return self._watched(process, ours, clock)
@@ -150,6 +151,27 @@ class ProcessExecutor(Executor):
             )
         ended = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit status {code}"
         return Failure("crash", f"its process ended with {ended}")
+
+
+_STARTING = threading.Lock()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keeps new processes from importing the user's script again: tasks name all they need.
+
+    So a script needs no `if __name__ == "__main__"`. `multiprocessing` finds the script by these two names.
+    """
+    with _STARTING:
+        main = sys.modules["__main__"]
+        kept = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+        try:
+            for name in kept:
+                setattr(main, name, None)
+            yield
+        finally:
+            for name, value in kept.items():
+                setattr(main, name, value)
 
 
 def _child(

@@ -21,7 +21,7 @@ from nas.seeding import Purpose, stream
 from nas.trial import Failure, Outcome, Proposal, Result, Trial
 
 ATTEMPTS = 100
-"""How often a searcher that proposes what is known or too large is asked again for one trial."""
+"""How often a searcher that proposes what was proposed before is asked again for one trial."""
 
 REFERENCE_TRIALS = 10
 """The reference point comes from this many successful feasible trials."""

@@ -58,7 +58,7 @@ class ChainSpace(GraphSpace):
         kernels: kernel sizes, odd.
         widths: output channels of a block.
         expands: expansion factors of MBConv blocks.
-        strides: largest number of blocks with stride 2.
+        strides: largest number of blocks with stride 2 (no more than there are blocks).
         skips: whether a block may be followed by an addition of an earlier value of the same shape.
         stem: channels of the stem.
         head: channels of the 1x1 convolution before the pooling; 0 for none.
@@ -105,10 +105,11 @@ class ChainSpace(GraphSpace):
             raise ValueError(f"kernels must be odd, but got {list(kernels)}")
         if stem < 1 or head < 0:
             raise ValueError(f"`stem >= 1 and head >= 0` must hold, but got {stem=}, {head=}")
-        if not 0 <= strides <= depth[1] or 2**strides > min(self.input_shape[1:]):
+        strides = min(strides, depth[1])
+        if strides < 0 or 2**strides > min(self.input_shape[1:]):
             raise ValueError(
-                f"`0 <= strides <= {depth[1]}` and `2^strides <= {min(self.input_shape[1:])}` (the input's "
-                f"smaller side) must hold, but got {strides=}"
+                f"`0 <= strides` and `2^strides <= {min(self.input_shape[1:])}` (the input's smaller side) "
+                f"must hold, but got {strides=}"
             )
         self.depth = (depth[0], depth[1])
         self.ops, self.kernels = tuple(ops), tuple(kernels)

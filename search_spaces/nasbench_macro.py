@@ -8,7 +8,8 @@ with stride 2 (its identity is a 1x1 convolution); head 1x1 convolution to 1280,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import lru_cache
+from itertools import count
 from typing import ClassVar
 
 import numpy as np
@@ -35,6 +36,7 @@ MBCONVS = {"1": (3, 3), "2": (6, 5)}
 DIGITS = "012"
 
 
+@lru_cache(maxsize=65536)
 def _block(node_id: int, source: int, place: int, digit: str) -> Node:
     width, stride = PLACES[place]
     if digit == "0":
@@ -54,6 +56,29 @@ def _architecture(digits: str, ids: Sequence[int]) -> Architecture:
     for place, (digit, node_id) in enumerate(zip(digits, ids[1:], strict=True)):
         nodes.append(_block(node_id, nodes[-1].id, place, digit))
     return Architecture(NASBenchMacroSpace.name, (("net", Graph(tuple(nodes))),))
+
+
+def _digit(nodes: tuple[Node, ...], place: int) -> str:
+    """The digit of one place; raises `InvalidArchitecture` if the space would not write it so."""
+    before, node = nodes[place : place + 2]
+    for digit in DIGITS:
+        block = _block(node.id, before.id, place, digit)
+        if node is block or node == block:
+            return digit
+    width, stride = PLACES[place]
+    raise InvalidArchitecture(
+        f"node {node.id} ({node.op}): block {place} must follow node {before.id} as identity, "
+        f"MBConv k3 e3 or MBConv k5 e6 with width {width} and stride {stride}, but got "
+        f"inputs {node.inputs} and {dict(node.params)}"
+    )
+
+
+def _with_block(arch: Architecture, place: int, digit: str) -> Architecture:
+    """`arch` with another block at one place; all ids stay."""
+    nodes = arch.graph().nodes
+    before, old = nodes[place : place + 2]
+    block = _block(old.id, before.id, place, digit)
+    return Architecture(arch.space, (("net", Graph((*nodes[: place + 1], block, *nodes[place + 2 :]))),))
 
 
 class NASBenchMacroSpace(GraphSpace):
@@ -105,20 +130,7 @@ class NASBenchMacroSpace(GraphSpace):
             raise InvalidArchitecture(
                 f"node {nodes[0].id} ({nodes[0].op}): the first node must be the input, without parameters"
             )
-        digits = ""
-        for place, (before, node) in enumerate(pairwise(nodes)):
-            for digit in DIGITS:
-                if node == _block(node.id, before.id, place, digit):
-                    digits += digit
-                    break
-            else:
-                width, stride = PLACES[place]
-                raise InvalidArchitecture(
-                    f"node {node.id} ({node.op}): block {place} must follow node {before.id} as identity, "
-                    f"MBConv k3 e3 or MBConv k5 e6 with width {width} and stride {stride}, but got "
-                    f"inputs {node.inputs} and {dict(node.params)}"
-                )
-        return digits
+        return "".join(_digit(nodes, place) for place in range(len(PLACES)))
 
     def size(self) -> int:
         """Number of written forms."""
@@ -130,27 +142,28 @@ class NASBenchMacroSpace(GraphSpace):
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
         """One block becomes another one; its id stays."""
-        digits = self.code(arch)
         place = int(rng.integers(len(PLACES)))
-        others = DIGITS.replace(digits[place], "")
+        others = DIGITS.replace(_digit(arch.graph().nodes, place), "")
         digit = others[int(rng.integers(len(others)))]
-        return _architecture(digits[:place] + digit + digits[place + 1 :], self._ids(arch))
+        return _with_block(arch, place, digit)
 
     def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
-        """Two-point: the blocks between two cuts come from `b` and are renumbered."""
+        """Two-point: the blocks between two cuts come from `b`; those that differ from `a`'s get new ids."""
         first, last = sorted(int(i) for i in rng.choice(len(PLACES) + 1, size=2, replace=False))
         ids, others = self._ids(a), self._ids(b)
-        fresh = max(*ids, *others) + 1
-        return _architecture(
-            self.code(a)[:first] + self.code(b)[first:last] + self.code(a)[last:],
-            (*ids[: first + 1], *range(fresh, fresh + last - first), *ids[last + 1 :]),
-        )
+        free = (i for i in count() if i not in ids and i not in others)
+        mine, theirs = self.code(a), self.code(b)
+        digits, kept = list(mine), list(ids)  # the input has the first id
+        for place in range(first, last):
+            if mine[place] != theirs[place]:
+                digits[place], kept[place + 1] = theirs[place], next(free)
+        return _architecture("".join(digits), kept)
 
     def neighbors(self, arch: Architecture) -> list[Architecture]:
         """The sixteen architectures one digit away."""
-        digits, ids = self.code(arch), self._ids(arch)
+        digits = self.code(arch)
         return [
-            _architecture(digits[:place] + digit + digits[place + 1 :], ids)
+            _with_block(arch, place, digit)
             for place in range(len(PLACES))
             for digit in DIGITS
             if digit != digits[place]

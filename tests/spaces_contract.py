@@ -293,7 +293,7 @@ class SpaceContract:
     ) -> None:
         torch.manual_seed(0)
         x = torch.randn(3, *space.input_shape)
-        for arch in samples[:10]:
+        for arch in samples[:4]:
             written, network = space.build(arch), space.build(space.canonical(arch))
             for module in written.modules():
                 if isinstance(module, nn.BatchNorm2d):
@@ -306,7 +306,7 @@ class SpaceContract:
             y, z = written.eval()(x), network.eval()(x)
             assert y.shape == (3, space.classes)
             assert torch.isfinite(y).all()
-            torch.testing.assert_close(z, y, rtol=0, atol=1e-5 * float(y.abs().max()))
+            torch.testing.assert_close(z, y, rtol=0, atol=1e-5 * float(y.detach().abs().max()))
             network.train()(x).sum().backward()
             assert all(p.grad is not None for p in network.parameters())
 

@@ -22,7 +22,7 @@ def tables(**run: Any) -> dict[str, Any]:
 
 
 EPOCHS = 3 * 1 + 1 * 2 + 2 * 3
-"""Of one candidate: bracket 1 trains three for one epoch, one of them for two more; bracket 0 two for three."""
+"""Of one candidate: bracket 1 trains three for one epoch, then one for two more; bracket 0 two for three."""
 
 
 def facts(study: Study) -> list[Any]:

@@ -47,9 +47,9 @@ def test_a_module_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "broken_module_a.py").write_text("1 / 0")
     (tmp_path / "broken_module_b.py").write_text("def")
-    with pytest.raises(UnknownName, match="'broken_module_a' must be importable .* ZeroDivisionError"):
+    with pytest.raises(UnknownName, match=r"'broken_module_a' must be importable .* ZeroDivisionError"):
         load("space", "broken_module_a:Space")
-    with pytest.raises(UnknownName, match="'broken_module_b' must be importable .* SyntaxError"):
+    with pytest.raises(UnknownName, match=r"'broken_module_b' must be importable .* SyntaxError"):
         load("space", "broken_module_b:Space")
 
 

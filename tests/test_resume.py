@@ -55,6 +55,39 @@ def test_killed_three_times(finished_folder: Path, tmp_path: Path, workers: int)
         assert all(trial.outcome.cost["epochs"] == EPOCHS for trial in study.trials)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_search_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "study.toml").write_text(settings_to_toml(settings_from_dict(tables(workers=1, trials=500))))
+    command = [sys.executable, "-m", "nas.cli", "search", "study.toml", "--out", "study"]
+    driver = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    )
+    _wait_for_scratch(tmp_path / "study", driver)
+    os.killpg(driver.pid, number)  # as a terminal does: the workers get it too
+    said, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130, said
+    assert "nothing is lost: nas search --out study goes on" in said and "Traceback" not in said
+    _group_ends(driver.pid)
+    with Study.open(tmp_path / "study") as study:
+        assert all(trial.outcome is None or trial.ok for trial in study.trials)
+
+
+def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        f"from nas import Study\nstudy = Study.create('study', {tables(workers=2, trials=2)!r})\n"
+        "study.run()\nprint('front', len(study.front()) > 0)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert ran.stdout == "front True\n" and not ran.stderr
+
+
 def _facts(study: Study) -> list[object]:
     return [trial.outcome for trial in study.trials]
 

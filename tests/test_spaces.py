@@ -94,7 +94,6 @@ class TestMacroOnOddImages(SpaceContract):
         ({"expands": (1.5,)}, "expands must be"),
         ({"strides": 4}, r"`2\^strides <= 8` .* must hold, but got strides=4"),
         ({"strides": -1}, "`0 <= strides"),
-        ({"strides": 3, "depth": (1, 2)}, "`0 <= strides <= 2`"),
         ({"strides": True}, "must be integers"),
         ({"stem": 0}, "`stem >= 1"),
         ({"head": -1}, "head >= 0"),
@@ -256,7 +255,7 @@ def test_inserting_and_removing_keeps_skips_where_they_point() -> None:
     """input -> 1 -> 2 -> 3 with 3 + 1: what 3 adds is still block 1 once another block stands before it."""
     space = ChainSpace(depth=(2, 5), ops=("conv",), kernels=(3,), widths=(16,), strides=0)
     arch = chain(IN, conv(1, 0), conv(2, 1), conv(3, 2), Node(4, "add", (3, 1)))
-    longer = [other for other in space.neighbors(arch) if len(other.graph()) == 6]
+    longer = [o for o in space.neighbors(arch) if [n.op for n in o.graph()].count("conv") == 4]
     assert longer
     kept = [other.graph().node(4).inputs for other in longer]
     assert kept.count((3, 1)) == len(kept), kept
@@ -334,7 +333,7 @@ def test_memory_and_canonical_form_of_random_graphs() -> None:
     space = AnyGraph((4, 5, 5), 3)
     contracted = 0
     x = torch.randn(2, 4, 5, 5)
-    for arch in valid_graphs(150):
+    for arch in valid_graphs(60):
         network = space.canonical(arch)
         contracted += len(network.graph()) < len(arch.graph())
         for form in (arch, network):
@@ -346,7 +345,7 @@ def test_memory_and_canonical_form_of_random_graphs() -> None:
         torch.testing.assert_close(clean(x), written(x), rtol=0, atol=1e-5)
         model = space.build(network)
         assert space.cost(network).params == sum(p.numel() for p in model.parameters())
-    assert contracted > 50
+    assert contracted > 20
 
 
 def test_peak_memory_by_hand() -> None:

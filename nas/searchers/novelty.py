@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain, repeat
 
 import numpy as np
 
 from nas.architecture import Architecture
-from nas.protocols import Context, Exhausted, NothingToChange
+from nas.protocols import Context, Exhausted, NothingToChange, SearchSpace
 from nas.trial import Proposal
 
 SAMPLES = 10_000
 """Random architectures that are tried before a search gives up."""
 
-TRIES = 16
-"""Mutations of one width that are tried before the next larger width."""
+SINGLE = 3
+"""Draws of one change, before each further draw makes one change more."""
 
-WIDEST = 4
-"""Changes in the widest mutation, before it is tried from scratch."""
+WIDEST = 8
+"""Changes of the widest draw, before random architectures are drawn."""
 
 
 def sampled(context: Context, rng: np.random.Generator) -> Iterator[Proposal]:
@@ -27,18 +28,17 @@ def sampled(context: Context, rng: np.random.Generator) -> Iterator[Proposal]:
         yield Proposal(context.space.sample(rng), origin="sample")
 
 
-def mutated(
-    context: Context, start: Architecture, parents: tuple[int, ...], origin: str, rng: np.random.Generator
-) -> Iterator[Proposal]:
-    """Mutations of `start` by one change, then by two … then random architectures: the capped way out."""
+def widening() -> Iterator[int]:
+    """How many changes each draw makes: 1, 1, 1, 2, 3 … up to `WIDEST`."""
+    return chain(repeat(1, SINGLE), range(2, WIDEST + 1))
+
+
+def changed(space: SearchSpace, arch: Architecture, changes: int, rng: np.random.Generator) -> Architecture:
+    """`arch` after so many mutations; as it is where the space holds nothing else."""
     with suppress(NothingToChange):
-        for changes in range(1, WIDEST + 1):
-            for _ in range(TRIES):
-                child = start
-                for _ in range(changes):
-                    child = context.space.mutate(child, rng)
-                yield Proposal(child, parents, origin if changes == 1 else f"{origin}x{changes}")
-    yield from sampled(context, rng)
+        for _ in range(changes):
+            arch = space.mutate(arch, rng)
+    return arch
 
 
 def first_new(context: Context, draws: Iterable[Proposal]) -> Proposal | Exhausted:

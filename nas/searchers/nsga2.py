@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas import pareto
 from nas.protocols import Context, Exhausted
-from nas.searchers.novelty import first_new, mutated, sampled
+from nas.searchers.novelty import changed, first_new, sampled, widening
 from nas.trial import Proposal, Trial
 
 
@@ -56,7 +57,7 @@ class NSGA2:
 
     population: int = 20
     offspring: int | None = 1
-    crossover: float = 0.5
+    crossover: float = 0.25
     mutation: float = 1.0
 
     def __post_init__(self) -> None:
@@ -78,21 +79,23 @@ class NSGA2:
         parents = state.population or state.offspring
         if state.proposals < self.population or not parents:
             return first_new(context, sampled(context, rng))
-        first, second = _tournament(parents, rng), _tournament(parents, rng)
-        return first_new(context, self._children(context, first, second, rng))
+        return first_new(context, chain(self._children(context, parents, rng), sampled(context, rng)))
 
     def _children(
-        self, context: Context, first: Member, second: Member, rng: np.random.Generator
+        self, context: Context, population: list[Member], rng: np.random.Generator
     ) -> Iterator[Proposal]:
-        start, origin = first.trial.architecture, "mutate"
-        ids: tuple[int, ...] = (first.trial.id,)
-        if first is not second and rng.random() < self.crossover:
-            ids = (first.trial.id, second.trial.id)
-            start = context.space.crossover(start, second.trial.architecture, rng)
-            origin = "crossover+mutate"
-            if rng.random() >= self.mutation:
-                yield Proposal(start, ids, "crossover")
-        yield from mutated(context, start, ids, origin, rng)
+        """Children of parents that are chosen anew for each draw: where one has none left, another has."""
+        for changes in widening():
+            first, second = _tournament(population, rng), _tournament(population, rng)
+            child, origin = first.trial.architecture, ""
+            ids: tuple[int, ...] = (first.trial.id,)
+            if first is not second and rng.random() < self.crossover:
+                child = context.space.crossover(child, second.trial.architecture, rng)
+                ids, origin = (*ids, second.trial.id), "crossover"
+            if not origin or changes > 1 or rng.random() < self.mutation:
+                child = changed(context.space, child, changes, rng)
+                origin += "+mutate" if origin else "mutate"
+            yield Proposal(child, ids, origin)
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1
@@ -139,5 +142,6 @@ def _tournament(members: list[Member], rng: np.random.Generator) -> Member:
     """The better of two different members by (rank, crowding); a tie goes to the first drawn."""
     if len(members) == 1:
         return members[0]
-    a, b = (members[int(i)] for i in rng.choice(len(members), size=2, replace=False))
+    i, j = int(rng.integers(len(members))), int(rng.integers(len(members) - 1))
+    a, b = members[i], members[j + (j >= i)]
     return b if (b.rank, -b.crowding) < (a.rank, -a.crowding) else a

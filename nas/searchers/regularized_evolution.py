@@ -4,13 +4,15 @@ Classifier Architecture Search", algorithm 1)."""
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.protocols import Context, Exhausted
-from nas.searchers.novelty import first_new, mutated, sampled
+from nas.searchers.novelty import changed, first_new, sampled, widening
 from nas.trial import Proposal, Trial
 
 
@@ -62,11 +64,18 @@ class RegularizedEvolution:
         alive = list(state.population)
         if state.proposals < self.population or not alive:
             return first_new(state.context, sampled(state.context, rng))
-        drawn = [alive[i] for i in rng.integers(len(alive), size=self.sample)]
-        parent = drawn[_fittest(alive, drawn, rng)].trial
-        return first_new(
-            state.context, mutated(state.context, parent.architecture, (parent.id,), "mutate", rng)
-        )
+        children = self._children(state.context, alive, rng)
+        return first_new(state.context, chain(children, sampled(state.context, rng)))
+
+    def _children(
+        self, context: Context, alive: list[Member], rng: np.random.Generator
+    ) -> Iterator[Proposal]:
+        """Mutations of the winner; a new tournament for each draw: where one has none left, another has."""
+        for changes in widening():
+            drawn = [alive[i] for i in rng.integers(len(alive), size=self.sample)]
+            parent = drawn[_fittest(alive, drawn, rng)].trial
+            child = changed(context.space, parent.architecture, changes, rng)
+            yield Proposal(child, (parent.id,), "mutate")
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1

@@ -13,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.study import Study, Watch
+from nas.running import Watch
+from nas.study import Study
 from nas.trial import Failure, Result, Trial
 
 

@@ -7,8 +7,8 @@ it trains its candidates itself, keeps everything in one file, and running it ag
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +20,9 @@ import numpy as np
 from nas import pareto, registry
 from nas.config import read_settings, settings_from_dict, settings_to_dict
 from nas.data import DataInfo, prepare, read_info
-from nas.device import Device
-from nas.evaluator import Remeasure, Task, evaluate, make_objectives, make_space, remeasure
-from nas.executors import ProcessExecutor, SerialExecutor
-from nas.protocols import Exhausted, Identity, Measurement, Objective, Searcher, SearchSpace, Wait
+from nas.evaluator import make_objectives, make_space
+from nas.protocols import Exhausted, Identity, Objective, Searcher, SearchSpace, Wait
+from nas.running import Runner, Watch
 from nas.search import Search
 from nas.settings import Settings
 from nas.store import Store, StoreError, lock_folder
@@ -34,8 +33,6 @@ INFEASIBLE_IN_A_ROW = 100
 
 OWN_FILES = {"study.lock", "study.db", "study.db-wal", "study.db-shm", "data", "data.partial"}
 """What a creation that was killed may leave behind."""
-
-Watch = Callable[[Trial], None]
 
 
 class Study:
@@ -332,103 +329,18 @@ class Study:
         Raises:
             StoreError: the study is in memory, or another process runs it.
         """
-        settings, store = self.settings, self._store
-        if store is None:
+        if self._store is None:
             raise StoreError("a study in memory is evaluated by its user: use ask() and tell()")
-        budget = settings.run.trials if trials is None else trials
+        run = self.settings.run
         with self._writing():
             try:
-                store.sweep(self._search.trials)
-                self._calibrate(store)
-                own = executor or self._executor(settings.run.workers if workers is None else workers)
-                try:
-                    ended = self._loop(own, budget, watch)
-                    if ended is None or self.front():
-                        self._remeasure_front(own, store)
-                except BaseException:
-                    if executor is None:
-                        own.shutdown(wait=False, cancel_futures=True)
-                    raise
-                if executor is None:
-                    own.shutdown()
+                return Runner(self, self._store, watch).run(
+                    run.trials if trials is None else trials,
+                    run.workers if workers is None else workers,
+                    executor,
+                )
             finally:
-                store.unlock()
-        return ended
-
-    def _executor(self, workers: int) -> Executor:
-        if workers == 0:
-            return SerialExecutor()
-        run = self.settings.run
-        memory = None if run.memory_gb is None else int(run.memory_gb * 2**30)
-        return ProcessExecutor(workers, run.timeout_s, memory)
-
-    def _loop(self, executor: Executor, budget: int, watch: Watch) -> Exhausted | None:
-        left_open = [trial for trial in self._search.trials if trial.outcome is None]
-        running: dict[Future[Result | Failure], int] = {}
-        ended: Exhausted | None = None
-        while True:
-            while ended is None:
-                asked: Trial | Wait | Exhausted
-                if left_open:
-                    asked = left_open.pop(0)
-                elif len(self._search.trials) < budget:
-                    asked = self.ask()
-                else:
-                    break
-                if isinstance(asked, Wait):
-                    break
-                if isinstance(asked, Exhausted):
-                    ended = asked
-                    break
-                watch(asked)
-                running[executor.submit(evaluate, self._task(asked))] = asked.id
-            if not running:
-                return ended
-            for future in sorted(wait(running, return_when=FIRST_COMPLETED).done, key=running.__getitem__):
-                watch(self._record(running.pop(future), _outcome(future)))
-
-    def _task(self, trial: Trial) -> Task:
-        scratch = f"scratch/{trial.id:05d}"
-        calibration = self._store.fact("calibration") if self._store is not None else None
-        return Task(
-            trial.id,
-            trial.proposal,
-            self.settings,
-            str(self.folder.resolve()),
-            scratch,
-            calibration or {},
-        )
-
-    def _calibrate(self, store: Store) -> None:
-        """Measures the constants of this machine, once, before anything runs on it."""
-        if store.fact("calibration") is None:
-            with Device(self.folder / "locks").alone():
-                found = {o.name: dict(o.calibrate()) for o in self.objectives if o.calibrate is not None}
-            store.set_fact("calibration", found)
-
-    def _remeasure_front(self, executor: Executor, store: Store) -> None:
-        """Measures the front's members again, together; what the searcher saw stays as it is."""
-        front = self.front()
-        members = [
-            (trial.id, trial.architecture, trial.outcome.weights)
-            for trial in front
-            if isinstance(trial.outcome, Result) and trial.outcome.weights is not None
-        ]
-        names = [o.name for o in self.objectives if o.measure_together is not None]
-        if not members or not names or set(self.remeasured()) == {member[0] for member in members}:
-            return
-        values: dict[int, dict[str, float]] = {}
-        for name in names:
-            calibration = (store.fact("calibration") or {}).get(name, {})
-            folder = str(self.folder.resolve())
-            task = Remeasure(tuple(members), name, self.settings, folder, calibration)
-            found: dict[int, Measurement] | Failure = executor.submit(remeasure, task).result()
-            if isinstance(found, Failure):
-                store.set_fact("remeasure_failure", f"{name}: {found.message}")
-                continue
-            for trial_id, measurement in found.items():
-                values.setdefault(trial_id, {})[name] = measurement.value
-        store.set_fact("remeasured", values)
+                self._store.unlock()
 
     def set_run(self, settings: Settings) -> None:
         """Takes over the [run] table of `settings`, which may change between runs."""
@@ -482,14 +394,6 @@ def _search(settings: Settings, info: DataInfo) -> Search:
 def _searcher(settings: Settings) -> Searcher[Any]:
     searcher: Searcher[Any] = registry.make("searcher", settings.searcher.name, settings.searcher.options)
     return searcher
-
-
-def _outcome(future: Future[Result | Failure]) -> Result | Failure:
-    """What a task ended with; an executor that lost it gives an exception instead."""
-    error = future.exception()
-    if error is not None:
-        return Failure("lost", f"the executor lost it: {type(error).__name__}: {error}")
-    return future.result()
 
 
 def _state(trials: Sequence[Trial]) -> tuple[int, int]:

@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from nas.architecture import COMMUTATIVE, Architecture, Graph, InvalidArchitecture, Node
+from nas.architecture import Architecture, Graph, InvalidArchitecture, Node
+from nas.labelling import COMMUTATIVE
 from nas.protocols import Cost
 from search_spaces.fragments import Builder, Fragment, Shape
 from search_spaces.operations import Operation, fragment_of

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networkx.algorithms.isomorphism import MultiDiGraphMatcher
 
-import nas.architecture as module
-from nas.architecture import Architecture, Graph, InvalidArchitecture, Node, Scalar, certificate
+import nas.labelling as module
+from nas.architecture import Architecture, Graph, InvalidArchitecture, Node, Scalar
+from nas.labelling import certificate
 
 SCALARS: st.SearchStrategy[Scalar] = (
     st.booleans()

@@ -15,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nas.export import Exported
     from nas.settings import Settings
     from nas.study import Study
     from nas.trial import Trial
@@ -44,6 +45,7 @@ def init(
 
     if path.exists() and not force:
         _fail(f"{path} exists already: choose another name, or replace it with --force")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(TEMPLATE, encoding="utf-8")
     typer.echo(f"wrote {path}; next: nas search {path} --out runs/first")
 
@@ -58,6 +60,7 @@ def search(
     """Run a study; running it again continues it."""
     from nas.config import read_settings
     from nas.display import front_table, progress
+    from nas.report.of_study import notes
     from nas.store import Store
     from nas.study import Study
 
@@ -84,6 +87,8 @@ def search(
             raise typer.Exit(130) from None
         if study.front():
             console.print(front_table(study))
+        for note in notes(study):
+            console.print(f"note: {note}", markup=False, highlight=False)
         if ended is not None and study.front():
             console.print(f"the search ended: {ended.reason}", markup=False, highlight=False)
         elif ended is not None:
@@ -145,6 +150,7 @@ def report(
 
     path = out or folder / "report.html"
     with _opened(folder) as study:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_report(path, report_view(study, path))
     typer.echo(f"wrote {path}")
 
@@ -166,7 +172,13 @@ def export(
     target = out or folder / "models"
     with _opened(folder) as study:
         trials = _selected(study, knee, ids, where)
-        exported = export_trials(trials, study.space, study.folder, target)
+        exported = export_trials(
+            trials,
+            study.space,
+            study.folder,
+            target,
+            done=lambda m: typer.echo(f"trial {m.trial_id}: {m.folder}"),
+        )
         table = Table(
             "trial", "file", "max difference", "validation error", "check", title=f"models in {target}"
         )
@@ -208,6 +220,10 @@ def verify(folder: Folder) -> None:
         typer.echo(f"all {len(study.trials)} proposals replay")
 
 
+def _written(model: Exported) -> None:
+    typer.echo(f"trial {model.trial_id}: {model.folder}")
+
+
 def _selected(study: Study, knee: bool, ids: str | None, where: list[str] | None) -> list[Trial]:
     from nas.selection import select
 
@@ -245,6 +261,9 @@ def main() -> None:
     sys.path.insert(0, str(Path.cwd()))  # "module:Class" may stand in the current folder
     try:
         app()
+    except OSError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("nas", "search_spaces", "objectives"):
             raise

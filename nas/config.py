@@ -6,11 +6,10 @@ import difflib
 import json
 import re
 import tomllib
-import types
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from nas.settings import (
     Choice,
@@ -23,6 +22,7 @@ from nas.settings import (
     SettingsError,
     TrainingSettings,
 )
+from nas.typed import typed
 
 Domain = TypeVar("Domain", Range, Choice)
 
@@ -94,8 +94,8 @@ weight_decay = { low = 1e-5, high = 1e-2, log = true }
 trials = 30
 workers = 2             # processes; 0 evaluates in the driver's own
 threads = 1             # of one worker's training
-timeout_s = 1800        # of one candidate, or "none"
-# memory_gb = 4         # of one candidate
+timeout_s = 1800        # of one candidate, or "none"; not with workers = 0
+# memory_gb = 4         # of one candidate; not with workers = 0
 """
 
 
@@ -131,7 +131,7 @@ def settings_from_dict(data: Mapping[str, Any]) -> Settings:
     _known("study", study, STUDY_KEYS)
     hints = get_type_hints(Settings)
     for key, value in study.items():
-        given[key] = _typed(f"study.{key}", value, hints[key])
+        given[key] = typed(f"study.{key}", value, hints[key])
     for key in ("space", "searcher"):
         if key in data:
             given[key] = _component(key, data[key])
@@ -256,7 +256,7 @@ def _section(name: str, data: Mapping[str, Any], kind: type) -> Any:
         if (name, key) == ("hyperband", "space"):
             given[key] = {n: _domain(n, v) for n, v in _table("hyperband.space", value).items()}
         else:
-            given[key] = _typed(f"{name}.{key}", value, hints[key])
+            given[key] = typed(f"{name}.{key}", value, hints[key])
     return kind(**given)
 
 
@@ -272,7 +272,7 @@ def _domain(name: str, value: Any) -> Range | Choice:
             f"`hyperband.space.{name}` must have {' and '.join(missing)}, but got {dict(table)}"
         )
     hints = get_type_hints(Range)
-    given = {k: _typed(f"hyperband.space.{name}.{k}", v, hints[k]) for k, v in table.items()}
+    given = {k: typed(f"hyperband.space.{name}.{k}", v, hints[k]) for k, v in table.items()}
     return _made(name, Range, **given)
 
 
@@ -281,39 +281,3 @@ def _made(name: str, kind: type[Domain], **given: Any) -> Domain:
         return kind(**given)
     except SettingsError as error:
         raise SettingsError(f"`hyperband.space.{name}`: {error}") from None
-
-
-_WORDS = {
-    "NoneType": '"none"',
-    "str": "a text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "Mapping": "a table",
-}
-
-
-def _typed(name: str, value: Any, hint: Any) -> Any:
-    """`value` as the type that `hint` says; "none" is None where None is allowed."""
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if type(None) in options and value in (None, "none"):
-        return None
-    for option in options:
-        if option is bool and isinstance(value, bool):
-            return value
-        if option is int and isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        if option is str and isinstance(value, str):
-            return value
-        if get_origin(option) is Literal:
-            if value in get_args(option):
-                return value
-            raise SettingsError(
-                f"`{name}` must be one of {', '.join(map(repr, get_args(option)))}, but got {value!r}"
-            )
-        if isinstance(value, Mapping) and get_origin(option) is Mapping:
-            return {key: _typed(f"{name}.{key}", entry, get_args(option)[1]) for key, entry in value.items()}
-    allowed = " or ".join(_WORDS.get(getattr(option, "__name__", ""), str(option)) for option in options)
-    raise SettingsError(f"`{name}` must be {allowed}, but got {value!r}")

@@ -8,8 +8,10 @@ epochs have ended. The kernel drops the locks of a process that dies.
 from __future__ import annotations
 
 import fcntl
+import os
+import platform
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -53,6 +55,17 @@ class Device:
             finally:
                 waiting(False)
             yield
+
+
+def machine_name() -> str:
+    """Processor and number of cores, to tell whether a study moved to another machine."""
+    model = platform.processor() or platform.machine()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return f"{model}, {os.cpu_count()} cores"
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +20,7 @@ from nas.device import Device
 from nas.hpo import brackets, hyperband, sample_config
 from nas.protocols import Diverged, Measurement, Objective, SearchSpace, Subject
 from nas.seeding import Purpose, integer_seed, stream
-from nas.settings import Settings
+from nas.settings import Settings, SettingsError
 from nas.trial import Failure, Proposal, Result
 
 if TYPE_CHECKING:
@@ -73,48 +74,92 @@ def make_objectives(settings: Settings) -> tuple[Objective, ...]:
     return tuple(registry.make("objective", o.name, o.options) for o in settings.objectives)
 
 
-def evaluate(task: Task) -> Result | Failure:
-    """Trains and measures a candidate; whatever goes wrong becomes a `Failure`.
+class Outage(RuntimeError):
+    """The machine or the study's files failed, not a candidate: the trial stays open, the run stops."""
 
-    Calling it again with the same scratch folder continues where the last call was stopped.
+
+def evaluate(task: Task) -> Result | Failure | Outage:
+    """Trains and measures a candidate; whatever goes wrong with it becomes a `Failure`.
+
+    What is wrong with the surroundings (data, components, a full disk) comes back as an `Outage`. Calling
+    it again with the same scratch folder continues where the last call was stopped.
     """
-    try:
-        return _evaluate(task)
-    except Diverged as error:
-        return Failure("nan", str(error))
-    except Exception as error:
-        return Failure.of(error)
+    with _threads(task.settings.run.threads):
+        try:
+            workplace = _Workplace.of(task)
+        except Exception as error:
+            return Outage(Failure.of(error).message)
+        try:
+            return _evaluate(task, workplace)
+        except Diverged as error:
+            return Failure("nan", str(error))
+        except OSError as error:
+            return Outage(Failure.of(error).message)
+        except Exception as error:
+            return Failure.of(error)
 
 
-def _evaluate(task: Task) -> Result | Failure:
-    import torch
+@dataclass(frozen=True)
+class _Workplace:
+    """What every candidate of a study is evaluated with."""
+
+    space: SearchSpace
+    objectives: tuple[Objective, ...]
+    machine: Device
+    device: torch.device
+    validation: tuple[torch.Tensor, torch.Tensor]
+
+    @classmethod
+    def of(cls, task: Task | Remeasure) -> _Workplace:
+        from nas.data import load, read_info
+
+        folder = Path(task.folder)
+        info = read_info(folder / "data")
+        machine = Device(folder / "locks")
+        device = torch_device(task.settings.training.device)
+        with machine.shared():
+            validation = load(folder / "data", "validation", device)
+        space = make_space(task.settings, info.input_shape, len(info.classes))
+        return cls(space, make_objectives(task.settings), machine, device, validation)
+
+    def subject(self, model: torch.nn.Module, arch: Architecture, **more: Any) -> Subject:
+        """A trained network as objectives see it."""
+        return Subject(
+            model=model.to(self.device).eval(),
+            architecture=arch,
+            space=self.space,
+            x=self.validation[0],
+            y=self.validation[1],
+            device=self.device,
+            alone=self.machine.alone,
+            shared=self.machine.shared,
+            **more,
+        )
+
+
+def _evaluate(task: Task, workplace: _Workplace) -> Result | Failure:
     from safetensors.torch import save_file
 
-    from nas.data import load, read_info
+    from nas.data import load
     from nas.trainer import SupervisedTrainer
-    from nas.trainer import evaluate as validate
 
     start = time.monotonic()
     settings, folder = task.settings, Path(task.folder)
-    torch.set_num_threads(settings.run.threads)
-    device = _device(settings.training.device)
-    info = read_info(folder / "data")
-    space = make_space(settings, info.input_shape, len(info.classes))
-    machine = Device(folder / "locks")
     horizon = task.proposal.epochs or settings.hyperband.max_epochs
-    validation = load(folder / "data", "validation", device)
     scratch = folder / task.scratch
     scratch.mkdir(parents=True, exist_ok=True)
+    with workplace.machine.shared():
+        train = load(folder / "data", "train", workplace.device)
     trainer = SupervisedTrainer(
-        train=load(folder / "data", "train", device),
-        validation=validation,
+        train=train,
+        validation=workplace.validation,
         settings=settings.training,
         horizon=horizon,
         augment=settings.data.augment,
-        turn=machine.shared,
+        turn=workplace.machine.shared,
         log=lambda entry: _note(scratch / EPOCHS, f"{entry['epoch']}"),
     )
-    candidate = _Candidate(task, space, trainer, scratch)
+    candidate = _Candidate(task, workplace.space, trainer, scratch)
     schedule = brackets(
         horizon, settings.hyperband.eta, settings.hyperband.table, settings.hyperband.brackets
     )
@@ -122,35 +167,24 @@ def _evaluate(task: Task) -> Result | Failure:
     if tuned is None:
         return Failure("nan", f"no configuration stayed finite; {candidate.diverged}")
     model, curve = candidate.trained(tuned.bracket, tuned.index, horizon)
-    save_file(
-        {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, scratch / WINNER
-    )
-    model.eval()
-    subject = Subject(
-        model=model,
-        architecture=task.proposal.architecture,
-        space=space,
-        x=validation[0],
-        y=validation[1],
-        device=device,
-        metrics={**curve[-1], **validate(model, *validation)},
+    weights = scratch / WINNER
+    save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, weights)
+    subject = workplace.subject(
+        model,
+        task.proposal.architecture,
+        metrics=curve[-1],
         calibration={},
-        alone=machine.alone,
         seed=integer_seed(settings.seed, Purpose.MEASURE, task.trial_id),
     )
-    values, details = _measured(make_objectives(settings), subject, task.calibration)
+    values, details = _measured(workplace.objectives, subject, task.calibration)
     return Result(
         values=values,
         details=details,
         hparams=candidate.config(tuned.bracket, tuned.index),
         curve=tuple(curve),
-        cost={
-            "epochs": tuned.epochs,
-            "epochs_repeated": len((scratch / EPOCHS).read_text().splitlines()) - tuned.epochs,
-            "seconds": time.monotonic() - start,
-        },
+        cost={**candidate.epochs(), "seconds": time.monotonic() - start},
         weights=f"{task.scratch}/{WINNER}",
-        weights_sha256=file_sha256(scratch / WINNER),
+        weights_sha256=file_sha256(weights),
     )
 
 
@@ -178,14 +212,26 @@ class _Candidate:
         """Validation error after `epochs`, NaN if training diverged; a rung that is there is only read."""
         from nas.trainer import recorded_curve
 
-        known = recorded_curve(self._checkpoint(bracket, index))
+        checkpoint = self._checkpoint(bracket, index)
+        known = recorded_curve(checkpoint)
         if len(known) >= epochs:
             return known[epochs - 1]["error"]
-        try:
-            return self.trained(bracket, index, epochs)[1][-1]["error"]
-        except Diverged as error:
-            self.diverged = str(error)
-            return math.nan
+        mark = checkpoint.with_suffix(".diverged")
+        if not mark.exists():
+            try:
+                return self.trained(bracket, index, epochs)[1][-1]["error"]
+            except Diverged as error:
+                mark.write_text(str(error))
+        self.diverged = mark.read_text()
+        return math.nan
+
+    def epochs(self) -> dict[str, float]:
+        """Epochs that stand in a checkpoint, and those that were lost to a kill or a divergence."""
+        from nas.trainer import recorded_curve
+
+        kept = sum(len(recorded_curve(path)) for path in self.scratch.glob("s*-c*.safetensors"))
+        trained = len((self.scratch / EPOCHS).read_text().splitlines())
+        return {"epochs": kept, "epochs_lost": trained - kept}
 
     def trained(
         self, bracket: int, index: int, epochs: int
@@ -213,7 +259,8 @@ def _measured(
             continue
         found = objective.measure(replace(subject, calibration=calibration.get(objective.name, {})))
         if isinstance(found, Measurement):
-            values[objective.name], details[objective.name] = float(found.value), found.details
+            values[objective.name] = float(found.value)
+            details[objective.name] = {name: float(value) for name, value in found.details.items()}
         else:
             values[objective.name] = float(found)
     return values, details
@@ -222,38 +269,25 @@ def _measured(
 def remeasure(task: Remeasure) -> dict[int, Measurement] | Failure:
     """Measures trained candidates together, interleaved; see `Objective.measure_together`."""
     try:
-        return _remeasure(task)
+        with _threads(task.settings.run.threads):
+            return _remeasure(task)
     except Exception as error:
         return Failure.of(error)
 
 
 def _remeasure(task: Remeasure) -> dict[int, Measurement]:
-    import torch
-
-    from nas.data import load, read_info
-
-    settings, folder = task.settings, Path(task.folder)
-    torch.set_num_threads(settings.run.threads)
-    info = read_info(folder / "data")
-    space = make_space(settings, info.input_shape, len(info.classes))
-    device = _device(settings.training.device)
-    x, y = load(folder / "data", "validation", device)
+    workplace = _Workplace.of(task)
     subjects = [
-        Subject(
-            model=load_model(space, arch, folder / weights).to(device),
-            architecture=arch,
-            space=space,
-            x=x,
-            y=y,
-            device=device,
+        workplace.subject(
+            load_model(workplace.space, arch, Path(task.folder) / weights),
+            arch,
             metrics={},
             calibration=task.calibration,
-            alone=Device(folder / "locks").alone,
-            seed=integer_seed(settings.seed, Purpose.MEASURE, trial_id),
+            seed=integer_seed(task.settings.seed, Purpose.MEASURE, trial_id),
         )
         for trial_id, arch, weights in task.trials
     ]
-    objective = next(o for o in make_objectives(settings) if o.name == task.objective)
+    objective = next(o for o in workplace.objectives if o.name == task.objective)
     if objective.measure_together is None:
         return {}
     found = objective.measure_together(subjects)
@@ -279,6 +313,8 @@ def load_model(
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from nas.trainer import seeded
+
     if not weights.is_file():
         raise WeightsError(f"weights file {weights} must exist, but it does not: evaluate the trial again")
     if digest is not None and (found := file_sha256(weights)) != digest:
@@ -288,7 +324,8 @@ def load_model(
         )
     try:
         state = load_file(weights)
-        model = space.build(space.canonical(arch))
+        with seeded(0):  # the initial weights, which are replaced, are drawn from torch's global generator
+            model = space.build(space.canonical(arch))
         model.load_state_dict(state)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise WeightsError(
@@ -302,14 +339,39 @@ def file_sha256(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads for torch's operators; the driver's own number comes back."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _note(path: Path, line: str) -> None:
     with path.open("a") as file:
         file.write(f"{line}\n")
 
 
-def _device(name: str) -> Any:
+def torch_device(name: str) -> torch.device:
+    """The device of `[training]`, "auto" resolved.
+
+    Raises:
+        SettingsError: the machine has no such device.
+    """
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    device = torch.device(name)
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if device.type in there and (device.index or 0) >= there[device.type]:
+        raise SettingsError(
+            f"`training.device` must be on this machine, but got {name!r}, and it has {there[device.type]} "
+            f"{device.type} device(s): set it to 'cpu' or 'auto'"
+        )
+    return device

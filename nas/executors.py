@@ -50,7 +50,7 @@ class SerialExecutor(Executor):
         future.set_running_or_notify_cancel()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             future.set_exception(error)
         return future
 
@@ -63,6 +63,9 @@ class _Clock:
 
     def __init__(self, context: multiprocessing.context.ForkServerContext) -> None:
         self._waited = context.RawArray("d", 2)  # seconds waited before, start of the present wait or 0
+        self._start = 0.0
+
+    def start(self) -> None:
         self._start = time.monotonic()
 
     def waiting(self, begins: bool) -> None:
@@ -120,7 +123,8 @@ class ProcessExecutor(Executor):
             target=_child, args=(theirs, clock, self._memory_bytes, fn, args, kwargs), daemon=True
         )
         with _without_main():
-            process.start()
+            process.start()  # the first one waits for the fork server to load torch
+        clock.start()
         theirs.close()
         try:
             return self._watched(process, ours, clock)
@@ -140,7 +144,7 @@ class ProcessExecutor(Executor):
                 return Failure("timeout", f"it took more than {self._timeout_s:g} s")
         try:
             return pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # it ended before, or in the middle of its answer
             process.join()
         code = process.exitcode
         if code in (-signal.SIGKILL, -signal.SIGTERM):
@@ -190,7 +194,7 @@ def _child(
         _limit_memory(memory_bytes)
     try:
         outcome = fn(*args, **kwargs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         outcome = Failure.of(error)
     pipe.send(outcome)
 

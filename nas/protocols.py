@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.architecture import Architecture, InvalidArchitecture, Scalar
+from nas.device import unshared
 from nas.trial import Proposal, Trial
 
 if TYPE_CHECKING:
@@ -114,9 +115,11 @@ class Subject:
         x: validation inputs, float32[n, *input_shape], normalised.
         y: validation labels, int64[n].
         device: where model and data live.
-        metrics: last entry of the winner's learning curve.
+        metrics: last entry of the winner's learning curve; empty when measured again later.
         calibration: what `Objective.calibrate` gave at the start of the study.
-        alone: a context in which no training of this study runs on the machine.
+        alone: a context in which nothing else of this study runs on the machine. Not within `shared`.
+        seed: of what a measurement draws.
+        shared: a context for work that runs beside the trainings of this study, never beside a measurement.
     """
 
     model: torch.nn.Module
@@ -125,10 +128,11 @@ class Subject:
     x: torch.Tensor
     y: torch.Tensor
     device: torch.device
-    metrics: Mapping[str, float]
-    calibration: Mapping[str, float]
-    alone: Callable[[], AbstractContextManager[None]]
-    seed: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    calibration: Mapping[str, float] = field(default_factory=dict)
+    alone: Callable[[], AbstractContextManager[None]] = unshared
+    seed: int = 0
+    shared: Callable[[], AbstractContextManager[None]] = unshared
 
 
 @dataclass(frozen=True)
@@ -161,8 +165,9 @@ class Objective:
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("an objective must have a name, but got ''")
-        if self.limit is not None and math.isnan(self.limit):
-            raise ValueError(f"objective {self.name!r}: limit must be a number, but got nan")
+        limit = self.limit
+        if limit is not None and (isinstance(limit, bool | str) or math.isnan(limit)):
+            raise ValueError(f"objective {self.name!r}: limit must be a number, but got {limit!r}")
         if self.exact is not None and self.measure is not None:
             raise ValueError(f"objective {self.name!r} must be exact or measured, but got both")
 
@@ -204,16 +209,17 @@ class Context:
         return np.array([o.loss(values.get(o.name, math.nan)) for o in self.objectives])
 
     def violation(self, values: Mapping[str, float]) -> float:
-        """Sum over the known values of what each is beyond its limit, relative to the limit's size."""
+        """Sum over the known values of what each is beyond its limit, relative to the limit's size.
+
+        Infinite where a value is not finite.
+        """
+        if not all(map(math.isfinite, values.values())):
+            return math.inf
         return sum(
             o.violation(values[o.name]) / max(abs(o.limit), 1e-12)
             for o in self.objectives
             if o.limit is not None and o.name in values
         )
-
-    def within_limits(self, arch: Architecture) -> bool:
-        """Whether the exact objectives meet their limits."""
-        return not self.violation(self.exact(arch)) > 0
 
 
 @dataclass(frozen=True, slots=True)

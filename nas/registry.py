@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
+from nas.settings import SettingsError
+from nas.typed import typed
+
 Kind = Literal["space", "objective", "searcher"]
 GROUPS: Mapping[Kind, str] = {
     "space": "paretonas.spaces",
@@ -65,18 +68,19 @@ def make(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
         UnknownName: it cannot be found, or does not take these options.
     """
     factory = load(kind, name)
-    _check_options(kind, name, factory, options)
+    check_options(kind, name, options)
     try:
         return factory(**options)
     except (TypeError, ValueError) as error:
         raise UnknownName(f"{kind} {name!r} with options {dict(options)}: {error}") from error
 
 
-def _check_options(kind: Kind, name: str, factory: Any, options: Mapping[str, Any]) -> None:
-    """Raises `UnknownName`, with the nearest right option, if `factory` does not take one of `options`."""
+def check_options(kind: Kind, name: str, options: Mapping[str, Any]) -> None:
+    """Raises `UnknownName` if a component is not there, or does not take one of `options` or its type."""
+    factory = load(kind, name)
     try:
-        parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # not every callable has a signature
+        parameters = inspect.signature(factory, eval_str=True).parameters.values()
+    except (TypeError, ValueError, NameError):  # not every callable has a signature that can be read
         return
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
@@ -88,3 +92,10 @@ def _check_options(kind: Kind, name: str, factory: Any, options: Mapping[str, An
             raise UnknownName(
                 f"{kind} {name!r} has no option {option!r}, it must be one of {', '.join(known)}{hint}"
             )
+    hints = {p.name: p.annotation for p in parameters if p.annotation is not p.empty}
+    for option, value in options.items():
+        if option in hints:
+            try:
+                typed(option, value, hints[option])
+            except SettingsError as error:
+                raise UnknownName(f"{kind} {name!r}: {error}") from error

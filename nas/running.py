@@ -7,10 +7,12 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from nas.device import Device
-from nas.evaluator import Remeasure, Task, evaluate, remeasure
+from nas.data import check
+from nas.device import Device, machine_name
+from nas.evaluator import Outage, Remeasure, Task, evaluate, remeasure, torch_device
 from nas.executors import ProcessExecutor, SerialExecutor
 from nas.protocols import Exhausted, Measurement, Wait
+from nas.settings import SettingsError
 from nas.store import Store
 from nas.trial import Failure, Result, Trial
 
@@ -32,12 +34,25 @@ class Runner:
 
     def run(self, trials: int, workers: int, executor: Executor | None) -> Exhausted | None:
         """See `Study.run`."""
+        self._check()
         self._store.sweep(self._study.trials)
         calibration = self._calibration()
         with self._executor(workers) if executor is None else _lent(executor) as pool:
             ended = self._loop(pool, trials, calibration)
             self._remeasure_front(pool, calibration)
         return ended
+
+    def _check(self) -> None:
+        """Raises what would otherwise fail each candidate in turn."""
+        for objective in self._study.objectives:
+            if objective.exact is None and objective.measure is None:
+                raise SettingsError(
+                    f"objective {objective.name!r} must have `exact` or `measure` to be evaluated here; "
+                    "give it one, or tell its values with ask() and tell()"
+                )
+        check(self._study.folder / "data")
+        if self._study.settings.training.device not in ("cpu", "auto"):
+            torch_device(self._study.settings.training.device)
 
     @contextmanager
     def _executor(self, workers: int) -> Iterator[Executor]:
@@ -57,7 +72,7 @@ class Runner:
     ) -> Exhausted | None:
         left_open = [trial for trial in self._study.trials if trial.outcome is None]
         count = len(self._study.trials)
-        running: dict[Future[Result | Failure], int] = {}
+        running: dict[Future[Result | Failure | Outage], int] = {}
         ended: Exhausted | None = None
         while True:
             while ended is None and (left_open or count < trials):
@@ -82,6 +97,9 @@ class Runner:
     def _calibration(self) -> Mapping[str, Mapping[str, float]]:
         """The constants of this machine, measured once, before anything runs on it."""
         known: Mapping[str, Mapping[str, float]] | None = self._store.fact("calibration")
+        machines = self._study.machines()
+        if any(o.calibrate is not None for o in self._study.objectives) and machine_name() not in machines:
+            self._store.set_fact("machines", [*machines, machine_name()])
         if known is not None:
             return known
         with Device(self._study.folder / "locks").alone():
@@ -119,9 +137,16 @@ def _lent(executor: Executor) -> Iterator[Executor]:
     yield executor
 
 
-def _outcome(future: Future[Result | Failure]) -> Result | Failure:
-    """What a task ended with; an executor that lost it gives an exception instead."""
+def _outcome(future: Future[Result | Failure | Outage]) -> Result | Failure:
+    """What a task ended with; an executor that lost it gives an exception instead.
+
+    Raises:
+        Outage: nothing is wrong with the candidate; run the study again once the cause is mended.
+    """
     error = future.exception()
     if error is not None:
         return Failure("lost", f"the executor lost it: {type(error).__name__}: {error}")
-    return future.result()
+    outcome = future.result()
+    if isinstance(outcome, Outage):
+        raise Outage(f"the run stopped, its open trials stay open: {outcome}; mend it and run again")
+    return outcome

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -71,7 +72,7 @@ class Search:
 
         @lru_cache(maxsize=16384)
         def exact(arch: Architecture) -> Mapping[str, float]:
-            return {o.name: _finite(o, o.exact(arch, space)) for o in self.objectives if o.exact is not None}
+            return {o.name: float(o.exact(arch, space)) for o in self.objectives if o.exact is not None}
 
         self.context = Context(space, self.objectives, self._seen.__contains__, identify, exact)
         self._state = searcher.init(self.context)
@@ -110,8 +111,10 @@ class Search:
         return trial
 
     def infeasible(self, proposal: Proposal) -> Failure | None:
-        """The failure of a proposal that breaks a limit on an exact objective."""
+        """The failure of a proposal that breaks a limit on an exact objective, or that has no such value."""
         values = self.context.exact(proposal.architecture)
+        if bad := _not_finite(values):
+            return bad
         broken = [o for o in self.objectives if o.name in values and o.violation(values[o.name]) > 0]
         if not broken:
             return None
@@ -126,7 +129,7 @@ class Search:
         """
         exact = self.context.exact(trial.architecture)
         if isinstance(outcome, Failure):
-            return Failure(outcome.kind, outcome.message, exact)
+            return replace(outcome, values={k: v for k, v in exact.items() if math.isfinite(v)})
         result = outcome if isinstance(outcome, Result) else Result(dict(outcome))
         names = [o.name for o in self.objectives]
         values = {**result.values, **exact}
@@ -135,20 +138,11 @@ class Search:
             raise ValueError(
                 f"trial {trial.id} must be told a value for each of {names}, but {missing=}, {unknown=}"
             )
-        values = {name: float(values[name]) for name in names}
-        bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if bad:
-            what = ", ".join(f"{name} = {values[name]}" for name in bad)
-            return Failure("nan", f"values must be finite, but got {what}", exact)
-        return Result(
-            values,
-            result.details,
-            result.hparams,
-            result.curve,
-            result.cost,
-            result.weights,
-            result.weights_sha256,
-        )
+        try:
+            values = {name: float(values[name]) for name in names}
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"trial {trial.id} must be told numbers, but got {values}") from error
+        return _not_finite(values, exact) or replace(result, values=values)
 
     def open_trial(self, trial_id: int) -> Trial:
         """A trial that has no outcome yet.
@@ -219,7 +213,8 @@ class Search:
         return None
 
 
-def _finite(objective: Objective, value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError(f"exact objective {objective.name!r} must give a finite number, but got {value}")
-    return float(value)
+def _not_finite(values: Mapping[str, float], exact: Mapping[str, float] | None = None) -> Failure | None:
+    """The failure of values that are not finite, None if all are; `exact` ones stay on it."""
+    bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+    known = {name: value for name, value in (exact or values).items() if math.isfinite(value)}
+    return Failure("nan", f"values must be finite, but got {', '.join(bad)}", known) if bad else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -100,6 +101,10 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         _require_choice("training.optimizer", self.optimizer, Literal["sgd", "adamw"])
+        if not re.fullmatch(r"cpu|auto|mps|cuda(:\d+)?", self.device):
+            raise SettingsError(
+                f"`training.device` must be cpu, auto, cuda, cuda:N or mps, but got {self.device!r}"
+            )
         _require_choice("training.schedule", self.schedule, Literal["cosine", "one-cycle"])
         _require(self.batch_size >= 2, "training.batch_size >= 2", batch_size=self.batch_size)
         _require(0 < self.lr < math.inf, "0 < training.lr < inf", lr=self.lr)
@@ -209,14 +214,18 @@ class HyperbandSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How a study is run. May be changed between runs: none of it changes what is proposed.
+    """How a study is run. May be changed between runs.
+
+    The outcomes of later candidates can differ with `threads` (rounding), `timeout_s` and `memory_gb`.
 
     Attributes:
         trials: the study is finished when it has this many.
         workers: processes that evaluate candidates; 0 evaluates in the driver's process.
         threads: of each worker's training.
-        timeout_s: seconds one candidate may take (waiting for a quiet machine not counted), or None.
-        memory_gb: memory one candidate may allocate beyond the worker's own (Linux), or None.
+        timeout_s: seconds one candidate may take (waiting for a quiet machine not counted), or None; not
+            with workers = 0.
+        memory_gb: memory one candidate may allocate beyond the worker's own (Linux), or None; not with
+            workers = 0.
     """
 
     trials: int = 30

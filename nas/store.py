@@ -67,7 +67,7 @@ class Store:
                 connection.close()
 
     @classmethod
-    def create(cls, folder: Path, settings: dict[str, Any]) -> Store:
+    def create(cls, folder: Path, settings: dict[str, Any], data_sha256: str) -> Store:
         """A new study, in one transaction; a half-written one is replaced. The caller holds `lock_folder`."""
         path = folder / "study.db"
         with _errors(path):
@@ -80,6 +80,7 @@ class Store:
                 store._db.execute(statement)
             store.set_fact("format", FORMAT)
             store.set_fact("settings", settings)
+            store.set_fact("data_sha256", data_sha256)
             store._db.execute("COMMIT")
         return store
 
@@ -147,11 +148,12 @@ class Store:
     # --- trials ------------------------------------------------------------------------------------
 
     def add(self, trial: Trial) -> None:
-        """Commits an open trial."""
+        """Commits a trial, open, or with the outcome it was born with."""
+        outcome = None if trial.outcome is None else json.dumps(outcome_to_dict(trial.outcome))
         with _errors(self.folder / "study.db"):
             self._db.execute(
-                "INSERT INTO trials VALUES (?, ?, NULL)",
-                (trial.id, json.dumps(proposal_to_dict(trial.proposal))),
+                "INSERT INTO trials VALUES (?, ?, ?)",
+                (trial.id, json.dumps(proposal_to_dict(trial.proposal)), outcome),
             )
 
     def finish(self, trial_id: int, outcome: Outcome) -> Outcome:

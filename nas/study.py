@@ -6,6 +6,7 @@ it trains its candidates itself, keeps everything in one file, and running it ag
 
 from __future__ import annotations
 
+import operator
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -19,19 +20,19 @@ import numpy as np
 
 from nas import pareto, registry
 from nas.config import read_settings, settings_from_dict, settings_to_dict
-from nas.data import DataInfo, prepare, read_info
+from nas.data import DataError, DataInfo, prepare, read_info
 from nas.evaluator import make_objectives, make_space
 from nas.protocols import Exhausted, Identity, Objective, Searcher, SearchSpace, Wait
 from nas.running import Runner, Watch
 from nas.search import Search
-from nas.settings import Settings
+from nas.settings import Settings, SettingsError
 from nas.store import Store, StoreError, lock_folder
 from nas.trial import Failure, Outcome, Proposal, Result, Trial
 
 INFEASIBLE_IN_A_ROW = 100
 """So many proposals beyond a limit, one after the other, end a search."""
 
-OWN_FILES = {"study.lock", "study.db", "study.db-wal", "study.db-shm", "data", "data.partial"}
+OWN_FILES = {"study.lock", "study.db", "study.db-wal", "study.db-shm", "data.partial"}
 """What a creation that was killed may leave behind."""
 
 
@@ -96,21 +97,15 @@ class Study:
             settings = read_settings(Path(settings))
         elif isinstance(settings, Mapping):
             settings = settings_from_dict(settings)
-        make_objectives(settings)  # a wrong name is found before any data are touched
-        _searcher(settings)
+        _check_names(settings)  # before any data are touched
         lock = lock_folder(folder)
         try:
             if Store.exists(folder):
                 raise StoreError(f"{folder} holds a study already: open it, or choose another folder")
-            if foreign := sorted({path.name for path in folder.iterdir()} - OWN_FILES):
-                raise StoreError(
-                    f"{folder} must be empty or hold a study, but it holds {', '.join(foreign[:5])}: "
-                    "choose another folder"
-                )
-            shutil.rmtree(folder / "data", ignore_errors=True)
+            _clear_leftovers(folder)
             info = prepare(settings.data, settings.seed, folder / "data")
             search = _search(settings, info)
-            store = Store.create(folder, settings_to_dict(settings))
+            store = Store.create(folder, settings_to_dict(settings), info.sha256)
         finally:
             lock.close()
         return cls(search, store, settings)
@@ -133,7 +128,7 @@ class Study:
     @classmethod
     def _restored(cls, store: Store) -> Study:
         settings = settings_from_dict(store.fact("settings"))
-        search = _search(settings, read_info(store.folder / "data"))
+        search = _search(settings, _data(settings, store))
         for trial in store.trials():
             search.restore(trial)
         return cls(search, store, settings)
@@ -223,6 +218,10 @@ class Study:
         known = self._store.fact("remeasured") if self._store is not None else None
         return {int(trial): dict(values) for trial, values in (known or {}).items()}
 
+    def machines(self) -> list[str]:
+        """The machines on which this study measured, in order; a comparison across several needs care."""
+        return list(self._store.fact("machines") or []) if self._store is not None else []
+
     def remeasure_failure(self) -> str | None:
         """Why the front could not be measured again, None if it could."""
         failure: str | None = self._store.fact("remeasure_failure") if self._store is not None else None
@@ -258,14 +257,13 @@ class Study:
                 proposal = self._search.ask()
                 if not isinstance(proposal, Proposal):
                     return proposal
-                trial = Trial(len(self._search.trials), proposal)
-                if self._store is not None:
-                    self._store.add(trial)  # committed before anything runs
-                self._search.propose(proposal)
                 failure = self._search.infeasible(proposal)
+                if self._store is not None:  # committed before anything runs
+                    self._store.add(Trial(len(self._search.trials), proposal, failure))
+                trial = self._search.propose(proposal)
                 if failure is None:
                     return trial
-                self._record(trial.id, failure)
+                self._search.finish(trial.id, failure)
                 rules = failure.message
             return Exhausted(f"{INFEASIBLE_IN_A_ROW} proposals in a row broke a limit; the last: {rules}")
 
@@ -280,7 +278,7 @@ class Study:
         Raises:
             ValueError: no such open trial, a value is missing, or there is no such objective.
         """
-        trial_id = trial if isinstance(trial, int) else trial.id
+        trial_id = trial.id if isinstance(trial, Trial) else operator.index(trial)
         with self._writing():
             return self._record(trial_id, outcome)
 
@@ -328,6 +326,9 @@ class Study:
 
         Raises:
             StoreError: the study is in memory, or another process runs it.
+            SettingsError: an objective is neither exact nor measured, or the device is not there.
+            DataError: the study's data set is damaged.
+            Outage: the machine failed, not a candidate (no space left, say); open trials stay open.
         """
         if self._store is None:
             raise StoreError("a study in memory is evaluated by its user: use ask() and tell()")
@@ -389,6 +390,54 @@ def _search(settings: Settings, info: DataInfo) -> Search:
         in_flight=settings.in_flight,
         identity=settings.identity,
     )
+
+
+def _check_names(settings: Settings) -> None:
+    """Raises `UnknownName` or `SettingsError` for components that cannot be made or do not fit together."""
+    registry.check_options("space", settings.space.name, settings.space.options)
+    _searcher(settings)
+    names = [objective.name for objective in make_objectives(settings)]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"`objectives` must have different names, but got {', '.join(names)}")
+    if settings.reference is not None and set(settings.reference) != set(names):
+        raise SettingsError(
+            f"`study.reference` must name each objective ({', '.join(names)}), but got "
+            f"{', '.join(settings.reference) or 'nothing'}"
+        )
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Removes what a killed creation left; raises `StoreError` if there is anything else in the folder."""
+    foreign = {path.name for path in folder.iterdir()} - OWN_FILES
+    if "data" in foreign:
+        try:
+            read_info(folder / "data")
+        except DataError:
+            pass  # somebody else's folder of that name
+        else:
+            foreign.remove("data")
+    if foreign:
+        raise StoreError(
+            f"{folder} must be empty or hold a study, but it holds {', '.join(sorted(foreign)[:5])}: "
+            "choose another folder"
+        )
+    shutil.rmtree(folder / "data", ignore_errors=True)
+
+
+def _data(settings: Settings, store: Store) -> DataInfo:
+    """The study's data set; one that was removed is prepared anew and must come out the same.
+
+    Raises:
+        StoreError: the source gives other data than when the study began.
+    """
+    folder = store.folder / "data"
+    info = read_info(folder) if folder.exists() else prepare(settings.data, settings.seed, folder)
+    if info.sha256 != store.fact("data_sha256"):
+        raise StoreError(
+            f"{folder} must hold the data set that the study began with, but its digest differs: put back a "
+            "copy, or start a new study in another folder"
+        )
+    return info
 
 
 def _searcher(settings: Settings) -> Searcher[Any]:

@@ -31,6 +31,14 @@ class Proposal:
     epochs: int | None = None
     hints: Mapping[str, Scalar] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """NumPy's numbers become Python's, lists tuples: what is recorded reads back equal."""
+        object.__setattr__(self, "parents", tuple(int(parent) for parent in self.parents))
+        plain = {
+            name: value.item() if hasattr(value, "item") else value for name, value in self.hints.items()
+        }
+        object.__setattr__(self, "hints", plain)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -41,8 +49,8 @@ class Result:
         details: what a measurement says beside its value, e.g. {"latency_ms": {"spread": .02}}.
         hparams: the hyperparameters that won the nested search.
         curve: the winner's learning curve, one entry an epoch: {"epoch", "train_loss", "error" …}.
-        cost: "epochs" of all configurations together, "epochs_repeated" after kills in the middle of a
-            rung, "seconds" of wall time.
+        cost: "epochs" of all configurations together, "epochs_lost" to kills or divergence in the middle
+            of a rung, "seconds" of wall time.
         weights: path of the winner's safetensors file, relative to the study's folder.
         weights_sha256: hex digest of that file.
     """
@@ -62,7 +70,7 @@ class Failure:
 
     Attributes:
         kind: "infeasible" (violates a limit), "oom", "nan" (diverged), "timeout", "crash", or "lost"
-            (the worker was killed from outside, also when tried again).
+            (its process was killed from outside, also when tried again).
         message: one line for people.
         values: the exact objectives, filled in by the study, so that failed trials can be ranked.
 

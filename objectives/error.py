@@ -27,7 +27,7 @@ def _measure(subject: Subject) -> float:
         raise ValueError("the error needs at least 1 validation example, but got 0")
     wrong = 0
     subject.model.eval()
-    with torch.inference_mode():
+    with subject.shared(), torch.inference_mode():
         for start in range(0, len(subject.x), BATCH):
             part = slice(start, start + BATCH)
             logits = subject.model(subject.x[part])  # float32[batch, classes]

@@ -173,11 +173,17 @@ SEARCHERS: dict[str, Searcher[Any]] = {
     "RegularizedEvolution": RegularizedEvolution(population=20, sample=5),
     "RandomSearch": RandomSearch(),
 }
-INTEGER = {"prob": 1.0, "eta": 3.0, "vtype": float, "repair": RoundingRepair()}  # as pymoo documents it
+INTEGER = {"vtype": float, "repair": RoundingRepair()}  # integers through the operators for numbers
+STEEP = {"prob": 1.0, "eta": 3.0}  # pymoo's documented example for integers
 METHODS: dict[str, Method] = {
     **{name: ours(searcher) for name, searcher in SEARCHERS.items()},
     "pymoo-NSGA2-point": theirs(pop_size=20, crossover=TwoPointCrossover(), mutation=ChoiceRandomMutation()),
-    "pymoo-NSGA2-SBX": theirs(pop_size=20, crossover=SBX(**INTEGER), mutation=PM(**INTEGER)),
+    "pymoo-NSGA2-SBX": theirs(
+        pop_size=20, crossover=SBX(**STEEP, **INTEGER), mutation=PM(**STEEP, **INTEGER)
+    ),
+    "pymoo-NSGA2-defaults": theirs(
+        pop_size=20, crossover=SBX(prob=0.9, eta=15, **INTEGER), mutation=PM(eta=20, **INTEGER)
+    ),
 }
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "bench_search.py"
-METHODS = 6
+METHODS = 7
 
 
 @pytest.fixture(scope="module")

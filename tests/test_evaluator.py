@@ -61,10 +61,8 @@ def test_a_stopped_evaluation_goes_on(study: Study, monkeypatch: pytest.MonkeyPa
         assert isinstance(outcome, Result)
         assert outcome.weights_sha256 == recorded.weights_sha256 and outcome.curve == recorded.curve
         assert outcome.cost["epochs"] == EPOCHS
-        assert (
-            len(trained) == EPOCHS + 1 + outcome.cost["epochs_repeated"]
-        )  # the stopped epoch, and its rung's
-        assert 0 <= outcome.cost["epochs_repeated"] < 3
+        assert len(trained) == EPOCHS + 1 + outcome.cost["epochs_lost"]  # the stopped epoch, and its rung's
+        assert 0 <= outcome.cost["epochs_lost"] < 3
         shutil.rmtree(study.folder / "scratch" / "00001")
 
 
@@ -81,10 +79,33 @@ def test_what_goes_wrong_is_a_failure(study: Study, monkeypatch: pytest.MonkeyPa
             raise error
 
         monkeypatch.setattr(SupervisedTrainer, "fit", failing)
+        shutil.rmtree(study.folder / "scratch" / "00000", ignore_errors=True)
         outcome = evaluate(task_of(study))
         assert isinstance(outcome, Failure) and outcome.kind == kind, outcome
         if kind == "crash":
             assert "ZeroDivisionError: division by zero (test_evaluator.py:" in outcome.message
+
+
+def test_a_diverged_rung_is_not_trained_again(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = SupervisedTrainer._epoch
+    epochs: list[int] = []
+
+    def diverging(self: SupervisedTrainer, model: Any, optimizer: Any, settings: Any, epoch: int) -> Any:
+        epochs.append(epoch)
+        entry = original(self, model, optimizer, settings, epoch)
+        if settings.lr == study.settings.training.lr:
+            return entry
+        if epoch == 1:
+            raise Diverged("loss nan")
+        return {**entry, "error": 99.0}  # the default configuration is the one that is promoted
+
+    monkeypatch.setattr(SupervisedTrainer, "_epoch", diverging)
+    outcome = evaluate(task_of(study))
+    assert isinstance(outcome, Result)
+    # bracket 1 keeps 3, 1 and 1 epochs; each of the two of bracket 0 loses its first one with its second
+    assert outcome.cost["epochs"] == 3 + 2 and outcome.cost["epochs_lost"] == 2
+    trained = len(epochs)
+    assert evaluate(task_of(study)).values == outcome.values and len(epochs) == trained
 
 
 def test_a_candidate_that_diverges_everywhere(study: Study) -> None:

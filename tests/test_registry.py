@@ -70,7 +70,7 @@ def test_a_class_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ),
         ({"zzz": 3}, "has no option 'zzz', it must be one of population, offspring, crossover, mutation$"),
         ({"population": 0}, "`1 <= population`"),
-        ({"population": "many"}, "'nsga2' with options {'population': 'many'}"),
+        ({"population": "many"}, "'nsga2': `population` must be a whole number, but got 'many'"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:

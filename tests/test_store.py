@@ -24,7 +24,7 @@ def proposal(name: str = "sample") -> Proposal:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store.create(tmp_path, {"study": {"seed": 1}})
+    made = Store.create(tmp_path, {"study": {"seed": 1}}, "digest")
     yield made
     made.close()
 
@@ -92,7 +92,7 @@ def test_a_missing_or_half_written_study_is_none(tmp_path: Path) -> None:
     assert not Store.exists(tmp_path)
     with pytest.raises(StoreError, match="must be the folder of a study"):
         Store.open(tmp_path)
-    Store.create(tmp_path, {}).close()  # replaces it
+    Store.create(tmp_path, {}, "digest").close()  # replaces it
     assert Store.exists(tmp_path)
 
 
@@ -100,11 +100,11 @@ def test_a_killed_creation_leaves_no_study(tmp_path: Path) -> None:
     code = (
         "import os, sqlite3, sys; from pathlib import Path; from nas.store import Store\n"
         "Store.set_fact = lambda *a: os.kill(os.getpid(), 9)\n"
-        "Store.create(Path(sys.argv[1]), {})"
+        "Store.create(Path(sys.argv[1]), {}, '')"
     )
     assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == -9
     assert not Store.exists(tmp_path)
-    Store.create(tmp_path, {}).close()
+    Store.create(tmp_path, {}, "digest").close()
     assert Store.exists(tmp_path)
 
 

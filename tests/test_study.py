@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from nas import Exhausted, Failure, Objective, Result, Study, Trial, Wait, pareto
-from nas.data import DataError
+from nas.data import DataError, prepare, read_info
+from nas.evaluator import Outage
 from nas.protocols import Context
 from nas.registry import UnknownName
 from nas.searchers import NSGA2, RandomSearch, RegularizedEvolution
-from nas.settings import Settings, SettingsError
-from nas.store import StoreError
+from nas.settings import DataSettings, Settings, SettingsError
+from nas.store import Store, StoreError
 from nas.trial import Proposal
 from search_spaces.nasbench_macro import NASBenchMacroSpace
 from tests.studies import EPOCHS, facts, tables
@@ -71,7 +72,9 @@ def test_what_cannot_be_told() -> None:
     for values, says in (({}, r"missing=\['error'\]"), ({"error": 1, "acc": 2}, r"unknown=\['acc'\]")):
         with pytest.raises(ValueError, match=says):
             study.tell(trial, values)
-    study.tell(trial, {"error": 1})
+    with pytest.raises(ValueError, match="must be told numbers"):
+        study.tell(trial, {"error": None})
+    study.tell(np.int64(0), {"error": np.float32(1)})
     with pytest.raises(ValueError, match="trial 0 was told before"):
         study.tell(trial, {"error": 1})
     with pytest.raises(ValueError, match=r"trial id must be one of 0 … 0, but got 7"):
@@ -135,6 +138,16 @@ def test_an_impossible_limit_ends_the_search_and_says_why() -> None:
     assert study.trials == []
 
 
+STUBBORN = """
+from nas.trial import Proposal
+class Stubborn:
+    def init(self, context): return context
+    def ask(self, state, rng): return Proposal(state.space.sample(rng), [], hints={'x': rng.random()})
+    def proposed(self, state, trial): return state
+    def told(self, state, trial, rng): return state
+"""
+
+
 class Stubborn:
     """A third party's searcher that looks at neither limits nor duplicates."""
 
@@ -190,10 +203,18 @@ def test_wrong_arguments() -> None:
             in_memory(**kwargs)
 
 
-def test_an_exact_value_must_be_finite() -> None:
-    study = in_memory(objectives=(Objective("macs", exact=lambda arch, space: math.nan),))
-    with pytest.raises(ValueError, match="exact objective 'macs' must give a finite number"):
-        study.ask()
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_exact_values_that_are_not_finite_are_never_trained(value: float) -> None:
+    odd = Objective("odd", exact=lambda arch, space: value if "22" in space.code(arch) else 1.0)
+    study = in_memory(NSGA2(5), (Objective("error"), odd))
+    for _ in range(20):
+        trial = study.ask()
+        assert trial.architecture and study.tell(trial, {"error": 1.0}).ok
+    never = in_memory(objectives=(Objective("odd", exact=lambda arch, space: value),))
+    ended = never.ask()
+    assert isinstance(ended, Exhausted) and "has finite values" in ended.reason
+    stubborn = in_memory(Stubborn(["22222222", "00000000"]), (Objective("error"), odd))
+    assert stubborn.space.code(stubborn.ask().architecture) == "00000000"
 
 
 def test_a_study_in_memory_has_no_folder() -> None:
@@ -221,7 +242,7 @@ def test_a_study_trains_and_measures(finished_folder: Path) -> None:
         assert trial.values["params"] == cost.params and trial.values["macs"] == cost.macs
         assert trial.values["error"] == trial.outcome.curve[-1]["error"]
         assert [entry["epoch"] for entry in trial.outcome.curve] == [1, 2, 3]
-        assert trial.outcome.cost["epochs"] == EPOCHS and trial.outcome.cost["epochs_repeated"] == 0
+        assert trial.outcome.cost["epochs"] == EPOCHS and trial.outcome.cost["epochs_lost"] == 0
         assert (finished_folder / trial.outcome.weights).is_file()
     assert list((finished_folder / "scratch").iterdir()) == []
     study.close()
@@ -298,12 +319,88 @@ def test_create_refuses_a_study_and_foreign_files(folder: Path, tmp_path: Path) 
 
 def test_a_half_written_folder_is_made_anew(tmp_path: Path) -> None:
     half = tmp_path / "study"
+    prepare(DataSettings(limit=100), 7, half / "data")  # of other settings
     (half / "data.partial").mkdir(parents=True)
-    (half / "data").mkdir()
-    (half / "data" / "train_x.npy").write_bytes(b"half")
     (half / "study.db").touch()
     with Study.create(half, tables()) as study:
-        assert study.trials == [] and (half / "data" / "info.json").is_file()
+        assert study.trials == [] and sum(read_info(half / "data").counts.values()) == 300
+
+
+def test_a_data_folder_of_somebody_else_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "data" / "cats").mkdir(parents=True)
+    (tmp_path / "data" / "cats" / "a.png").write_bytes(b"cat")
+    with pytest.raises(StoreError, match="it holds data"):
+        Study.create(tmp_path, tables())
+    assert (tmp_path / "data" / "cats" / "a.png").read_bytes() == b"cat"
+
+
+def test_a_data_set_that_was_removed_is_prepared_anew(folder: Path) -> None:
+    with Study.open(folder) as study:
+        before = facts(study)
+    shutil.rmtree(folder / "data")
+    with Study.open(folder) as study:
+        assert facts(study) == before and study.verify() is None
+    prepared = (folder / "data" / "info.json").read_text()
+    (folder / "data" / "info.json").write_text(prepared.replace('"sha256": "', '"sha256": "0'))
+    with pytest.raises(StoreError, match="its digest differs"):
+        Study.open(folder)
+
+
+def test_a_damaged_data_set_stops_a_run_and_nothing_is_lost(folder: Path) -> None:
+    path = folder / "data" / "validation_x.npy"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50])
+    with Study.open(folder) as study, pytest.raises(DataError, match="must be as it was prepared"):
+        study.run(7)
+    path.write_bytes(whole)
+    with Study.open(folder) as study:
+        study.run(7)
+        assert len(study.trials) == 7 and study.trials[6].ok
+
+
+def test_a_fault_of_the_machine_stops_a_run_and_leaves_the_trial_open(folder: Path) -> None:
+    (folder / "scratch" / "00006").write_text("a file where the worker's folder should be")
+    with Study.open(folder) as study:
+        with pytest.raises(Outage, match="its open trials stay open: FileExistsError"):
+            study.run(7)
+        assert study.trials[6].outcome is None
+    (folder / "scratch" / "00006").unlink()
+    with Study.open(folder) as study:
+        study.run(7)
+        assert study.trials[6].ok
+
+
+def test_an_infeasible_proposal_is_recorded_with_its_outcome(tmp_path: Path) -> None:
+    """There is no moment at which a killed driver leaves it open, to be trained by the next."""
+    (tmp_path / "stubborn_parts.py").write_text(STUBBORN)
+    limited = tables() | {
+        "searcher": {"name": "stubborn_parts:Stubborn"},
+        "objectives": [{"name": "error"}, {"name": "params", "limit": 700}],
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        with Study.create(tmp_path / "study", limited) as study:
+            patch.setattr(Store, "finish", lambda *_: pytest.fail("an infeasible trial was open"))
+            asked = study.ask()
+            assert isinstance(asked, Trial)
+        with Study.open(tmp_path / "study") as study:
+            kinds = [trial.outcome and trial.outcome.kind for trial in study.trials]
+            assert kinds[-1] is None and "infeasible" in kinds
+
+
+def test_what_a_run_needs_is_checked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "told_parts.py").write_text(
+        "from nas import Objective\ndef told(): return Objective('told')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = tables() | {"objectives": [{"name": "error"}, {"name": "told_parts:told"}]}
+    with Study.create(tmp_path / "a", own) as study:
+        with pytest.raises(SettingsError, match="'told' must have `exact` or `measure`"):
+            study.run()
+        assert study.trials == []
+    cuda = tables() | {"training": {"device": "cuda:99"}}
+    with Study.create(tmp_path / "b", cuda) as study, pytest.raises(SettingsError, match="cuda device"):
+        study.run()
 
 
 @pytest.mark.parametrize(
@@ -319,6 +416,18 @@ def test_a_half_written_folder_is_made_anew(tmp_path: Path) -> None:
         ({"data": {"name": "npz", "path": "/nowhere.npz"}}, DataError, "nowhere"),
         ({"data": {"name": "digit"}}, DataError, "digits"),
         ({"training": {"device": "cpu", "lr": "fast"}}, SettingsError, "training.lr"),
+        ({"training": {"device": "gpu"}}, SettingsError, "must be cpu, auto, cuda"),
+        ({"searcher": {"name": "nsga2", "population": 7.5}}, UnknownName, "`population` must be a whole"),
+        ({"searcher": {"name": "nsga2", "population": "x"}}, UnknownName, "`population` must be a whole"),
+        ({"space": {"name": "chain", "widths": [8, "x"]}}, UnknownName, r"`widths\[1\]` must be a whole"),
+        ({"objectives": [{"name": "params", "limit": "10"}]}, UnknownName, "`limit` must be"),
+        (
+            {"objectives": [{"name": "params"}, {"name": "params", "form": "written"}]},
+            SettingsError,
+            "must have different names",
+        ),
+        ({"study": {"reference": {"eror": 100.0}}}, SettingsError, "`study.reference` must name each"),
+        ({"space": {"name": "chian"}, "data": {"name": "npz"}}, UnknownName, "did you mean 'chain'"),
     ],
 )
 def test_wrong_settings_end_at_the_start(

@@ -4,6 +4,6 @@ Importing this loads neither torch nor torchvision nor scikit-learn.
 """
 
 from nas.data.errors import DataError
-from nas.data.prepared import DataInfo, Part, load, prepare, read_info
+from nas.data.prepared import DataInfo, Part, check, load, prepare, read_info
 
-__all__ = ["DataError", "DataInfo", "Part", "load", "prepare", "read_info"]
+__all__ = ["DataError", "DataInfo", "Part", "check", "load", "prepare", "read_info"]

@@ -95,19 +95,15 @@ def prepare(settings: DataSettings, seed: int, folder: Path) -> DataInfo:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    digest = hashlib.sha256()
     for part in PARTS:
         for axis, array in zip("xy", arrays[part], strict=True):
-            path = partial / f"{part}_{axis}.npy"
-            np.save(path, np.ascontiguousarray(array), allow_pickle=False)
-            with path.open("rb") as file:
-                hashlib.file_digest(file, lambda: digest)
+            np.save(partial / f"{part}_{axis}.npy", np.ascontiguousarray(array), allow_pickle=False)
     x, _ = arrays["train"]
     channels, height, width = x.shape[1:]
     mean, std = _moments(x, scale)
     counts: dict[Part, int] = {part: len(y) for part, (_, y) in arrays.items()}
     info = DataInfo(
-        settings.name, (channels, height, width), classes, counts, scale, mean, std, digest.hexdigest()
+        settings.name, (channels, height, width), classes, counts, scale, mean, std, _digest(partial)
     )
     (partial / "info.json").write_text(info.to_json())
     partial.replace(folder)
@@ -156,8 +152,34 @@ def read_info(folder: Path) -> DataInfo:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{path} must describe a prepared data set, but {type(error).__name__}: {error}; "
-            f"remove {folder} to prepare it anew"
+            f"{_remedy(folder)}"
         ) from error
+
+
+def _digest(folder: Path) -> str:
+    """sha256 over the six arrays."""
+    digest = hashlib.sha256()
+    for part in PARTS:
+        for axis in "xy":
+            with (folder / f"{part}_{axis}.npy").open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
+
+
+def check(folder: Path) -> None:
+    """Raises `DataError` unless the arrays in `folder` are, byte for byte, those that were prepared."""
+    try:
+        whole = _digest(folder) == read_info(folder).sha256
+    except OSError as error:
+        raise DataError(f"the data set in {folder} must be whole, but {error}; {_remedy(folder)}") from error
+    if not whole:
+        raise DataError(
+            f"the data set in {folder} must be as it was prepared, but its digest differs; {_remedy(folder)}"
+        )
+
+
+def _remedy(folder: Path) -> str:
+    return f"remove {folder} to prepare it anew"
 
 
 def load(folder: Path, part: Part, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -177,7 +199,7 @@ def load(folder: Path, part: Part, device: torch.device) -> tuple[torch.Tensor, 
 
 
 def _array(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
-    remedy = f"remove {path.parent} to prepare it anew"
+    remedy = _remedy(path.parent)
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:

@@ -21,7 +21,6 @@ def report_view(study: Study, path: Path) -> ReportView:
     parts = ", ".join(f"{count:,} {part}" for part, count in info.counts.items())
     models = {trial.id: study.folder / "models" / f"trial-{trial.id:05d}" for trial in study.trials}
     knee = study.knee()
-    failure = study.remeasure_failure()
     return ReportView(
         title=f"Study {study.folder.resolve().name}",
         objectives=study.objectives,
@@ -37,7 +36,7 @@ def report_view(study: Study, path: Path) -> ReportView:
             "input shape": " x ".join(map(str, info.input_shape)),
             "classes": ", ".join(info.classes[:20]) + (" …" if len(info.classes) > 20 else ""),
         },
-        notes=[f"The front could not be measured again: {failure}"] if failure else [],
+        notes=notes(study),
         test=study.test_errors(),
         models={
             trial_id: os.path.relpath(folder, path.parent)
@@ -45,3 +44,16 @@ def report_view(study: Study, path: Path) -> ReportView:
             if folder.is_dir()
         },
     )
+
+
+def notes(study: Study) -> list[str]:
+    """What a reader of the results should know."""
+    found = []
+    if len(machines := study.machines()) > 1:
+        found.append(
+            f"Latency was measured on {len(machines)} machines ({'; '.join(machines)}): anchors remove their "
+            "common scale only, so compare values across them with care."
+        )
+    if failure := study.remeasure_failure():
+        found.append(f"The front could not be measured again: {failure}")
+    return found

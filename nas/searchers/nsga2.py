@@ -7,29 +7,12 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas import pareto
 from nas.protocols import Context, Exhausted
+from nas.searchers.members import Member
 from nas.searchers.novelty import changed, first_new, sampled, widening
 from nas.trial import Proposal, Trial
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A told trial as survival and selection see it.
-
-    Attributes:
-        losses: `float64[m]`, NaN where unknown.
-        violation: by how much it is beyond the limits, 0 if feasible.
-        rank, crowding: within the population that survived with it.
-    """
-
-    trial: Trial
-    losses: NDArray[np.float64]
-    violation: float
-    rank: int = 0
-    crowding: float = 0.0
 
 
 @dataclass(slots=True)
@@ -102,8 +85,7 @@ class NSGA2:
         return state
 
     def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
-        context = state.context
-        state.offspring.append(Member(trial, context.losses(trial), context.violation(trial.values)))
+        state.offspring.append(Member.of(state.context, trial))
         first = not state.population
         due = self.population if first or self.offspring is None else self.offspring
         if len(state.offspring) >= due:

@@ -9,20 +9,11 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.protocols import Context, Exhausted
+from nas.searchers.members import Member
 from nas.searchers.novelty import changed, first_new, sampled, widening
 from nas.trial import Proposal, Trial
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A told trial: losses `float64[m]` (NaN where unknown), and by how much it is beyond the limits."""
-
-    trial: Trial
-    losses: NDArray[np.float64]
-    violation: float
 
 
 @dataclass(slots=True)
@@ -82,8 +73,7 @@ class RegularizedEvolution:
         return state
 
     def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
-        context = state.context
-        state.population.append(Member(trial, context.losses(trial), context.violation(trial.values)))
+        state.population.append(Member.of(state.context, trial))
         return state
 
 

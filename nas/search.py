@@ -22,7 +22,7 @@ from nas.seeding import Purpose, stream
 from nas.trial import Failure, Outcome, Proposal, Result, Trial
 
 ATTEMPTS = 100
-"""How often a searcher that proposes what was proposed before is asked again for one trial."""
+"""Our bound: how often a searcher that proposes what was proposed before is asked again for one trial."""
 
 REFERENCE_TRIALS = 10
 """The reference point comes from this many successful feasible trials."""

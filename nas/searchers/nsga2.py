@@ -27,6 +27,9 @@ class State:
 class NSGA2:
     """Binary tournaments by (rank, crowding), crossover, mutation, elitist survival. Duplicates are redrawn.
 
+    The defaults were chosen on NAS-Bench-Macro, by seeds other than those of the published comparison; the
+    paper's are `offspring=None, crossover=0.9`.
+
     Attributes:
         population: survivors.
         offspring: trials told between two renewals of the survivors: 1 is steady state, None for

@@ -27,9 +27,9 @@ class State:
 class RegularizedEvolution:
     """Mutates the best of `sample` members, drawn with replacement from the `population` youngest.
 
-    With several objectives each tournament has a direction of its own: the best is the smallest
-    augmented Chebyshev value (Miettinen 1999, rho = .05) of losses scaled to [0, 1] over the
-    population, under weights uniform on the simplex. Less violation of limits goes first.
+    With several objectives each tournament has a direction of its own: the best has the smallest weighted
+    sum of losses, scaled to [0, 1] over the population, under weights uniform on the simplex. Less violation
+    of limits goes first.
 
     Attributes:
         population: P, how many of the youngest trials are alive.
@@ -90,8 +90,7 @@ def _fittest(alive: list[Member], drawn: list[Member], rng: np.random.Generator)
         else:
             low, high = np.nanmin(everyone, axis=0), np.nanmax(everyone, axis=0)
             scaled = (losses - low) / np.where(high > low, high - low, 1.0)
-            weighted = scaled * rng.dirichlet(np.ones(losses.shape[1]))
-            fitness = weighted.max(axis=1) + 0.05 * weighted.sum(axis=1)
+            fitness = scaled @ rng.dirichlet(np.ones(losses.shape[1]))
     violation = np.array([member.violation for member in drawn])
     fitness = np.where(np.isfinite(fitness), fitness, np.inf)
     return int(np.lexsort((fitness, violation, ~np.isfinite(fitness)))[0])

@@ -15,7 +15,7 @@ endif
 
 demo: .venv/ready  ## a real search on scikit-learn's digits, then its front, models and report
 	$(BIN)/nas search scripts/demo.toml --out runs/demo
-	$(BIN)/nas test runs/demo --knee
+	$(BIN)/nas test runs/demo
 	$(BIN)/nas export runs/demo
 	$(BIN)/nas report runs/demo
 	$(BIN)/nas front runs/demo --json > runs/demo/front.json

@@ -35,6 +35,18 @@ Where = Annotated[
 ]
 
 
+@app.callback(invoke_without_command=True)
+def root(
+    show: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Multi-objective neural architecture search."""
+    if show:
+        from importlib.metadata import version
+
+        typer.echo(f"paretonas {version('paretonas')}")
+        raise typer.Exit
+
+
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("study.toml"),
@@ -59,7 +71,7 @@ def search(
 ) -> None:
     """Run a study; running it again continues it."""
     from nas.config import read_settings
-    from nas.display import front_table, progress
+    from nas.display import front_table, legend, progress
     from nas.report.of_study import notes
     from nas.store import Store
     from nas.study import Study
@@ -86,7 +98,7 @@ def search(
             console.print(f"stopped; nothing is lost: nas search --out {out} goes on", highlight=False)
             raise typer.Exit(130) from None
         if study.front():
-            console.print(front_table(study))
+            console.print(front_table(study), legend(study), highlight=False)
         for note in notes(study):
             console.print(f"note: {note}", markup=False, highlight=False)
         if ended is not None and study.front():
@@ -94,7 +106,7 @@ def search(
         elif ended is not None:
             _fail(f"the search ended: {ended.reason}")
         elif not study.front():
-            _fail(f"no trial succeeded within the limits: `nas status {out}` shows the failures")
+            _fail(f"no trial succeeded within the limits: `nas status {out}` and the report show why")
 
 
 def _same_study(study: Study, wanted: Settings | None) -> None:
@@ -123,7 +135,7 @@ def status(folder: Folder) -> None:
         console = _console()
         console.print(status_table(study))
         for trial in [t for t in study.trials if isinstance(t.outcome, Failure)][-5:]:
-            console.print(outcome_line(trial), markup=False, highlight=False)
+            console.print(outcome_line(study, trial), markup=False, highlight=False)
 
 
 @app.command()
@@ -131,13 +143,13 @@ def front(
     folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False
 ) -> None:
     """Show the Pareto front."""
-    from nas.display import front_json, front_table
+    from nas.display import front_json, front_table, legend
 
     with _opened(folder) as study:
         if as_json:
             typer.echo(json.dumps(front_json(study), indent=2))
         else:
-            _console().print(front_table(study))
+            _console().print(front_table(study), legend(study), highlight=False)
 
 
 @app.command()
@@ -167,6 +179,7 @@ def export(
     from rich.table import Table
 
     from nas.display import number
+    from nas.evaluator import space_recipe
     from nas.export import export_trials, failures
 
     target = out or folder / "models"
@@ -177,6 +190,7 @@ def export(
             study.space,
             study.folder,
             target,
+            space_recipe=space_recipe(study.settings, study.space.input_shape, study.space.classes),
             done=lambda m: typer.echo(f"trial {m.trial_id}: {m.folder}"),
         )
         table = Table(
@@ -195,19 +209,27 @@ def export(
 def test(folder: Folder, knee: Knee = False, ids: Ids = None, where: Where = None) -> None:
     """Look at the test images, once, after the search: the error there is recorded."""
     from nas.display import number
+    from nas.evaluator import WeightsError
     from nas.export import error_on_test_part
 
+    problems = []
     with _opened(folder) as study:
         for trial in _selected(study, knee, ids, where):
             error = study.test_errors().get(trial.id)
             if error is None:
-                error = error_on_test_part(trial, study.space, study.folder)
+                try:
+                    error = error_on_test_part(trial, study.space, study.folder)
+                except WeightsError as problem:
+                    problems.append(f"trial {trial.id}: {problem}")
+                    continue
                 study.record_test_error(trial.id, error)
             seen = trial.values.get("error")
             typer.echo(
                 f"trial {trial.id}: test error {number(error)} % (accuracy {number(100 - error)} %)"
                 + (f", validation error {number(seen)} %" if seen is not None else "")
             )
+    if problems:
+        _fail("\n".join(problems))
 
 
 @app.command()
@@ -257,17 +279,19 @@ def _fail(message: str) -> NoReturn:
 
 
 def main() -> None:
-    """Entry point: what users can set right ends in one line, anything else in a traceback."""
+    """Entry point. Errors end in one line."""
+    from nas.trial import Failure
+
     sys.path.insert(0, str(Path.cwd()))  # "module:Class" may stand in the current folder
     try:
         app()
-    except OSError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("nas", "search_spaces", "objectives"):
+        if os.environ.get("NAS_DEBUG"):
             raise
-        typer.echo(f"error: {error}", err=True)
+        ours = type(error).__module__.partition(".")[0] in ("nas", "search_spaces", "objectives")
+        hint = "" if ours or isinstance(error, OSError) else "; set NAS_DEBUG=1 for the whole traceback"
+        message = str(error) if ours else Failure.of(error).message
+        typer.echo(f"error: {message}{hint}", err=True)
         sys.exit(1)
 
 

@@ -51,7 +51,9 @@ widths = [8, 16, 24, 32]
 name = "nsga2"          # also: "random", "regularized_evolution"
 population = 12
 
-[[objectives]]          # one table an objective; a limit is never exceeded by what is trained
+# One table an objective. What is exact (params, macs …) is never trained beyond its limit; what is measured
+# counts only within it.
+[[objectives]]
 name = "error"          # percent of the validation images
 
 [[objectives]]
@@ -65,6 +67,8 @@ name = "params"         # also: "macs", "flops", "peak_activation_bytes"
 [data]
 name = "digits"         # also: "mnist", "fashion_mnist", "cifar10", "cifar100", "folder", "npz"
 # path = "data"         # where to download to, the image folder, or the .npz file
+# image_size = 32       # images of a folder become RGB of this side
+# limit = 5000          # use only so many training images
 validation = 0.15       # share of the training images that chooses
 test = 0.15             # share that is looked at once, after the search (where the source has no test part)
 augment = "none"        # "none", "shift", "shift+flip"
@@ -73,7 +77,7 @@ augment = "none"        # "none", "shift", "shift+flip"
 optimizer = "sgd"       # or "adamw"
 schedule = "one-cycle"  # or "cosine"
 batch_size = 64
-lr = 0.1                # defaults of what [hyperband.space] tunes
+lr = 0.1                # defaults of what [hyperband.space] tunes; for adamw about 0.002
 momentum = 0.9
 weight_decay = 5e-4
 label_smoothing = 0.1
@@ -95,7 +99,7 @@ trials = 30
 workers = 2             # processes; 0 evaluates in the driver's own
 threads = 1             # of one worker's training
 timeout_s = 1800        # of one candidate, or "none"; not with workers = 0
-# memory_gb = 4         # of one candidate; not with workers = 0
+# memory_gb = 4         # of one candidate, beyond what a worker starts with; not with workers = 0
 """
 
 

@@ -41,12 +41,11 @@ def counts(trials: Sequence[Trial]) -> tuple[int, int, int]:
     return done, failed, len(trials) - done - failed
 
 
-def best(study: Study) -> dict[str, float]:
-    """The best value of each objective among the successful trials that meet all limits."""
+def best(study: Study) -> str:
+    """The best value of each objective by itself, among the successful trials that meet all limits."""
     found = study.successes()
-    return {
-        o.name: min((trial.values[o.name] for trial in found), key=o.loss) for o in study.objectives if found
-    }
+    values = {o.name: min((t.values[o.name] for t in found), key=o.loss) for o in study.objectives if found}
+    return ", ".join(f"{name} {number(value)}" for name, value in values.items()) or "-"
 
 
 def front_table(study: Study) -> Table:
@@ -69,8 +68,14 @@ def front_table(study: Study) -> Table:
         if tests:
             cells.append(number(tests.get(trial.id)))
         table.add_row(*cells, trial.proposal.origin)
-    table.caption = "* knee" + ("; in brackets: measured again, together, at the end" if again else "")
     return table
+
+
+def legend(study: Study) -> str:
+    """What the signs in `front_table` mean; empty for an empty front."""
+    if not study.front():
+        return ""
+    return "* knee" + ("; in brackets: measured again, together, at the end" if study.remeasured() else "")
 
 
 def status_table(study: Study) -> Table:
@@ -83,20 +88,25 @@ def status_table(study: Study) -> Table:
     table.add_row("done / failed / open", f"{done} / {failed} / {still_open}")
     if kinds:
         table.add_row("failures", ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items())))
-    table.add_row("front", f"{len(study.front())} trials")
+    beyond = done - len(study.successes())
+    if beyond:
+        table.add_row("beyond a measured limit", f"{beyond} of those done")
+    table.add_row("on the front", str(len(study.front())))
     table.add_row("hypervolume", number(study.hypervolume()))
-    table.add_row("best", ", ".join(f"{name} {number(value)}" for name, value in best(study).items()) or "-")
+    table.add_row("best of each", best(study))
     table.add_row("epochs trained", number(sum(r.cost.get("epochs", 0) for r in results)))
     table.add_row("candidate time", duration(sum(r.cost.get("seconds", 0) for r in results)))
     return table
 
 
-def outcome_line(trial: Trial) -> str:
+def outcome_line(study: Study, trial: Trial) -> str:
     """How a trial ended, in one line."""
     if isinstance(trial.outcome, Failure):
         return f"trial {trial.id} failed: {trial.outcome.kind}: {trial.outcome.message}"
     values = ", ".join(f"{name} {number(value)}" for name, value in trial.values.items())
-    return f"trial {trial.id}: {values}"
+    known = [o for o in study.objectives if o.name in trial.values]
+    beyond = [o.limit_text() for o in known if o.violation(trial.values[o.name]) > 0]
+    return f"trial {trial.id}: {values}" + (f" (beyond {', '.join(beyond)})" if beyond else "")
 
 
 class Progress:
@@ -120,13 +130,13 @@ class Progress:
     def line(self, trial: Trial) -> str:
         done, failed, _ = counts(self._study.trials)
         return (
-            f"[{done + failed}/{self._budget}] {outcome_line(trial)} | hypervolume "
+            f"[{done + failed}/{self._budget}] {outcome_line(self._study, trial)} | hypervolume "
             f"{number(self._study.hypervolume())} | left {self.left()}"
         )
 
     def note(self, trial: Trial) -> None:
         if trial.outcome is not None:
-            self._last = outcome_line(trial)
+            self._last = outcome_line(self._study, trial)
 
     def __rich__(self) -> RenderableType:
         done, failed, running = counts(self._study.trials)
@@ -135,8 +145,8 @@ class Progress:
             "trials", ProgressBar(self._budget, done + failed, width=40), f"{done + failed}/{self._budget}"
         )
         head = Text(f"done {done}  failed {failed}  running {running}  left {self.left()}")
-        found = ", ".join(f"{name} {number(value)}" for name, value in best(self._study).items())
-        body = Text(f"best  {found or '-'}\nhypervolume  {number(self._study.hypervolume())}\n{self._last}")
+        volume = number(self._study.hypervolume())
+        body = Text(f"best of each  {best(self._study)}\nhypervolume  {volume}\n{self._last}")
         return Group(grid, head, body)
 
 

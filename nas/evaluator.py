@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nas import registry
 from nas.architecture import Architecture, Scalar
 from nas.device import Device
-from nas.hpo import brackets, hyperband, sample_config
+from nas.hpo import brackets, hyperband, sample_config, within
 from nas.protocols import Diverged, Measurement, Objective, SearchSpace, Subject
 from nas.seeding import Purpose, integer_seed, stream
 from nas.settings import Settings, SettingsError
@@ -62,10 +62,16 @@ class Remeasure:
     calibration: Mapping[str, float]
 
 
+def space_recipe(settings: Settings, input_shape: Sequence[int], classes: int) -> dict[str, Any]:
+    """Name and options of the space of a study, for inputs of its data set."""
+    shape = {"input_shape": list(input_shape), "classes": classes}
+    return {"name": settings.space.name, "options": {**shape, **settings.space.options}}
+
+
 def make_space(settings: Settings, input_shape: Sequence[int], classes: int) -> SearchSpace:
     """The space of a study, for inputs of its data set."""
-    shape = {"input_shape": tuple(input_shape), "classes": classes}
-    space: SearchSpace = registry.make("space", settings.space.name, {**shape, **settings.space.options})
+    recipe = space_recipe(settings, input_shape, classes)
+    space: SearchSpace = registry.make("space", recipe["name"], recipe["options"])
     return space
 
 
@@ -95,8 +101,9 @@ def evaluate(task: Task) -> Result | Failure | Outage:
             return Failure("nan", str(error))
         except OSError as error:
             return Outage(Failure.of(error).message)
-        except Exception as error:
-            return Failure.of(error)
+        except (Exception, SystemExit) as error:
+            failure = Failure.of(error)
+            return Outage(failure.message) if "No space left" in failure.message else failure
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,7 @@ class _Workplace:
 
 
 def _evaluate(task: Task, workplace: _Workplace) -> Result | Failure:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from nas.data import load
     from nas.trainer import SupervisedTrainer
@@ -168,7 +175,7 @@ def _evaluate(task: Task, workplace: _Workplace) -> Result | Failure:
         return Failure("nan", f"no configuration stayed finite; {candidate.diverged}")
     model, curve = candidate.trained(tuned.bracket, tuned.index, horizon)
     weights = scratch / WINNER
-    save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, weights)
+    weights.write_bytes(save({name: t.contiguous().cpu() for name, t in model.state_dict().items()}))
     subject = workplace.subject(
         model,
         task.proposal.architecture,
@@ -199,9 +206,9 @@ class _Candidate:
     diverged: str = ""
 
     def config(self, bracket: int, index: int) -> dict[str, Scalar]:
-        """Drawn by (trial, bracket, index); the very first one is the study's default."""
+        """Drawn by (trial, bracket, index); the very first one is the study's default, within the ranges."""
         settings = self.task.settings
-        defaults = settings.training.hparams()
+        defaults = within(settings.hyperband.space, settings.training.hparams())
         first = brackets(self.trainer.horizon, settings.hyperband.eta)[0].s
         if (bracket, index) == (first, 0):
             return defaults
@@ -316,7 +323,7 @@ def load_model(
     from nas.trainer import seeded
 
     if not weights.is_file():
-        raise WeightsError(f"weights file {weights} must exist, but it does not: evaluate the trial again")
+        raise WeightsError(f"weights file {weights} must exist, but it does not: put back a copy")
     if digest is not None and (found := file_sha256(weights)) != digest:
         raise WeightsError(
             f"weights file {weights} must have sha256 {digest[:12]}…, but has {found[:12]}… "

@@ -8,18 +8,16 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.architecture import Architecture
 from nas.data import DataInfo, read_info
 from nas.data import load as load_data
 from nas.evaluator import WeightsError, file_sha256, load_model
+from nas.formats import ARCHITECTURE, CHECK, FORMATS, ExportError, Format, load
 from nas.protocols import SearchSpace
 from nas.selection import state
 from nas.trial import Result, Trial
@@ -29,19 +27,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Validation = tuple[Tensor, Tensor]
-    Run = Callable[[Tensor], Tensor]
+    from nas.formats import Recipe, Run
 
-ARCHITECTURE, WEIGHTS, CHECK = "architecture.json", "weights.safetensors", "check.json"
+__all__ = ["Check", "ExportError", "Exported", "export_trial", "export_trials", "failures", "load"]
+
 STAGING = ".partial"
-TOLERANCE = 1e-5
-"""Largest difference of the logits, relative to the largest logit of the trained model."""
 BATCH_SIZES = (1, 4, 7)
 """An artefact must run at each of these, and at `BATCH` and what is left, over the validation part."""
 BATCH = 256
-
-
-class ExportError(RuntimeError):
-    """A model cannot be exported, or an exported one not be loaded; the message names the file or trial."""
 
 
 @dataclass(frozen=True)
@@ -96,123 +89,6 @@ def failures(exported: Sequence[Exported]) -> list[str]:
     ]
 
 
-# --- the formats -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Format:
-    """A kind of file.
-
-    Attributes:
-        write: (model in eval mode, example inputs of more than one image, metadata, path) -> None.
-        read: (folder, space) -> logits of a batch, in the way a user would load the file.
-        tolerance: as `TOLERANCE`.
-    """
-
-    file: str
-    write: Callable[[torch.nn.Module, Tensor, Mapping[str, str], Path], object]
-    read: Callable[[Path, SearchSpace], Run]
-    tolerance: float = TOLERANCE
-
-
-def _write_weights(model: torch.nn.Module, x: Tensor, metadata: Mapping[str, str], path: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
-
-
-def load(folder: Path, space: SearchSpace) -> torch.nn.Module:
-    """The exported model of a folder, from its architecture and weights, in eval mode, on the CPU.
-
-    Raises:
-        ExportError: a file is missing, broken or of another space; the message names it.
-    """
-    path = folder / ARCHITECTURE
-    try:
-        architecture = Architecture.from_json(path.read_text(encoding="utf-8"))
-        space.check(architecture)
-    except (OSError, ValueError) as error:
-        raise ExportError(
-            f"{path} must hold an architecture of the space {space.name!r}, but {error}; export it again"
-        ) from error
-    try:
-        return load_model(space, architecture, folder / WEIGHTS)
-    except WeightsError as error:
-        raise ExportError(f"{error}; or export it again") from error
-
-
-def _write_onnx(model: torch.nn.Module, x: Tensor, metadata: Mapping[str, str], path: Path) -> None:
-    import onnx
-    import torch
-
-    with _quiet():
-        program = torch.onnx.export(
-            model,
-            (x,),
-            dynamo=True,
-            opset_version=18,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            input_names=["input"],
-            output_names=["logits"],
-            verbose=False,
-        )
-    if program is None:
-        raise ExportError("torch.onnx.export must give a program, but got None")
-    proto = program.model_proto
-    for part in (proto.graph, *proto.graph.node):
-        part.ClearField("metadata_props")  # stack traces with paths of this machine
-    onnx.helper.set_model_props(proto, dict(metadata))
-    onnx.save(proto, path)
-
-
-def _read_onnx(folder: Path, space: SearchSpace) -> Run:
-    import onnxruntime
-    import torch
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        folder / FORMATS["onnx"].file, options, providers=["CPUExecutionProvider"]
-    )
-    return lambda x: torch.from_numpy(session.run(["logits"], {"input": x.numpy()})[0])
-
-
-def _write_pt2(model: torch.nn.Module, x: Tensor, metadata: Mapping[str, str], path: Path) -> None:
-    import torch
-
-    with _quiet():
-        program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-        for node in program.graph.nodes:
-            node.meta.pop("stack_trace", None)
-        torch.export.save(program, path)
-
-
-def _read_pt2(folder: Path, space: SearchSpace) -> Run:
-    import torch
-
-    with _quiet():
-        return torch.export.load(folder / FORMATS["pt2"].file).module()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides what torch's exporters say about their own insides."""
-    with warnings.catch_warnings():
-        for category in (DeprecationWarning, FutureWarning, UserWarning):
-            warnings.filterwarnings(
-                "ignore", category=category, module=r"(torch|onnxscript|onnx_ir|copyreg)\b"
-            )
-        yield
-
-
-FORMATS = {
-    "safetensors": Format(WEIGHTS, _write_weights, load, 0.0),
-    "onnx": Format("model.onnx", _write_onnx, _read_onnx),
-    "pt2": Format("model.pt2", _write_pt2, _read_pt2),
-}
-
-
 # --- exporting -------------------------------------------------------------------------------------
 
 
@@ -223,6 +99,7 @@ def export_trials(
     out: Path,
     validation: Validation | None = None,
     formats: Sequence[str] = tuple(FORMATS),
+    space_recipe: Recipe | None = None,
     done: Callable[[Exported], object] | None = None,
 ) -> list[Exported]:
     """`export_trial` for many: one that fails does not keep the others from being written.
@@ -240,7 +117,7 @@ def export_trials(
         validation = _data(study_folder, "validation")
     exported = []
     for trial in trials:
-        exported.append(export_trial(trial, space, study_folder, out, validation, formats))
+        exported.append(export_trial(trial, space, study_folder, out, validation, formats, space_recipe))
         if done is not None:
             done(exported[-1])
     return exported
@@ -253,17 +130,20 @@ def export_trial(
     out: Path,
     validation: Validation | None = None,
     formats: Sequence[str] = tuple(FORMATS),
+    space_recipe: Recipe | None = None,
 ) -> Exported:
     """Writes `out/trial-00042`: the written form, the network in each format, and `check.json`.
 
     Each file is written under a temporary name, reloaded from there, run on the validation images at
     several batch sizes and compared with the trained model; then it gets its name, or `<name>.failed`.
-    `check.json` is written last, so a folder that has it is complete. It replaces an earlier export.
+    `check.json` is written last, so a folder that has it is complete. It replaces an earlier export, but
+    for good files of which the new one fails.
 
     Args:
         study_folder: holds `data/`, and the weights that the trial's result names.
         validation: normalised images `float32[n, C, H, W]` and labels `int64[n]`; the study's if None.
         formats: some of "safetensors", "onnx", "pt2".
+        space_recipe: name and options that make the space again, for `load`.
 
     Returns:
         The checks, or why this trial cannot be exported: that is no exception.
@@ -284,7 +164,8 @@ def export_trial(
         validation = _data(study_folder, "validation")
     folder = out / f"trial-{trial.id:05d}"
     try:
-        checks = _export(trial, space, study_folder, folder, validation, [FORMATS[f] for f in formats], info)
+        kinds = [FORMATS[name] for name in formats]
+        checks = _export(trial, space, study_folder, folder, validation, kinds, info, space_recipe)
     except Exception as error:
         message = str(error) if isinstance(error, ExportError) else f"trial {trial.id}: {_text(error)}"
         return Exported(trial.id, folder, message=message)
@@ -299,6 +180,7 @@ def _export(
     validation: Validation,
     formats: Sequence[Format],
     info: DataInfo,
+    space_recipe: Recipe | None,
 ) -> tuple[Check, ...]:
     result = _result(trial)
     model = _trained(trial, space, study_folder)
@@ -326,6 +208,7 @@ def _export(
             checks.append(check)
         report = {
             "trial": trial.id,
+            "space": space_recipe,
             "values": dict(result.values),
             "hparams": dict(result.hparams),
             "validation_error": reference.error(reference.logits),
@@ -342,17 +225,21 @@ def _export(
             "versions": {name: version(name) for name in ("paretonas", "torch", "onnx", "onnxruntime")},
         }
         (staging / CHECK).write_text(json.dumps(report, indent=2), encoding="utf-8")
-        _replace_files(staging, folder)
+        _replace_files(staging, folder, formats)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return tuple(checks)
 
 
-def _replace_files(staging: Path, folder: Path) -> None:
-    """Moves the files of an export over those of an earlier one, `check.json` last."""
-    for name in (CHECK, ARCHITECTURE, *(kind.file for kind in FORMATS.values())):
-        (folder / name).unlink(missing_ok=True)
-        (folder / f"{name}.failed").unlink(missing_ok=True)
+def _replace_files(staging: Path, folder: Path, formats: Sequence[Format]) -> None:
+    """Moves the files of an export over those of an earlier one, `check.json` last.
+
+    Where a file failed its check, a good one of an earlier export stays.
+    """
+    for kind in FORMATS.values():
+        (folder / f"{kind.file}.failed").unlink(missing_ok=True)
+        if kind not in formats:
+            (folder / kind.file).unlink(missing_ok=True)
     for path in sorted(staging.iterdir(), key=lambda path: path.name == CHECK):
         path.replace(folder / path.name)
 

@@ -108,8 +108,8 @@ def knee(losses: ArrayLike) -> int:
     """Index of the front member farthest below the plane through the front's extreme points.
 
     Objectives are scaled to [0, 1] over the front; the distance is then 1 - sum(scaled) up to a
-    constant (Das 1999, the normal-boundary view of a knee; for a flat front any member serves and
-    the first is taken).
+    constant (Das 1999, the normal-boundary view of a knee). Of equals the best in the first
+    objective is taken, then in the second …
 
     Raises:
         ValueError: no row is finite.
@@ -121,7 +121,8 @@ def knee(losses: ArrayLike) -> int:
     values = array[members]
     span = values.max(axis=0) - values.min(axis=0)
     scaled = (values - values.min(axis=0)) / np.where(span > 0, span, 1.0)
-    return int(members[int(scaled.sum(axis=1).argmin())])
+    best = np.lexsort((*values.T[::-1], scaled.sum(axis=1).round(12)))[0]
+    return int(members[int(best)])
 
 
 def hypervolume_history(losses: Iterable[ArrayLike], reference: ArrayLike) -> list[float]:

@@ -20,6 +20,14 @@ GROUPS: Mapping[Kind, str] = {
 }
 
 
+NEEDED: Mapping[Kind, tuple[str, ...]] = {
+    "space": ("name", "sample", "mutate", "crossover", "check", "canonical", "build", "encode", "cost"),
+    "objective": ("name", "limit", "exact", "measure", "loss", "violation"),
+    "searcher": ("init", "ask", "proposed", "told"),
+}
+"""What a component must have to be used as one, see `nas.protocols`."""
+
+
 class UnknownName(ValueError):
     """A space, objective or searcher cannot be found or made; the message says which names there are."""
 
@@ -43,7 +51,7 @@ def load(kind: Kind, name: str) -> Any:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UnknownName(
-            f"a {kind} must be one of {', '.join(known)} or 'module:Class', but got {name!r}{hint}"
+            f"the {kind} must be one of {', '.join(known)} or 'module:Class', but got {name!r}{hint}"
         )
     module_name, _, attribute = name.partition(":")
     try:
@@ -70,9 +78,16 @@ def make(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
     factory = load(kind, name)
     check_options(kind, name, options)
     try:
-        return factory(**options)
+        made = factory(**options)
     except (TypeError, ValueError) as error:
         raise UnknownName(f"{kind} {name!r} with options {dict(options)}: {error}") from error
+    missing = [needed for needed in NEEDED[kind] if not hasattr(made, needed)]
+    if missing:
+        raise UnknownName(
+            f"{kind} {name!r} must have {', '.join(NEEDED[kind])}, but {type(made).__name__} lacks "
+            f"{', '.join(missing)}"
+        )
+    return made
 
 
 def check_options(kind: Kind, name: str, options: Mapping[str, Any]) -> None:

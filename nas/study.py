@@ -18,22 +18,19 @@ from typing import Any, Self
 
 import numpy as np
 
-from nas import pareto, registry
+from nas import pareto
 from nas.config import read_settings, settings_from_dict, settings_to_dict
-from nas.data import DataError, DataInfo, prepare, read_info
-from nas.evaluator import make_objectives, make_space
+from nas.data import prepare, read_info
+from nas.founding import check_folder, check_names, make_search, study_data
 from nas.protocols import Exhausted, Identity, Objective, Searcher, SearchSpace, Wait
 from nas.running import Runner, Watch
 from nas.search import Search
-from nas.settings import Settings, SettingsError
+from nas.settings import Settings
 from nas.store import Store, StoreError, lock_folder
 from nas.trial import Failure, Outcome, Proposal, Result, Trial
 
 INFEASIBLE_IN_A_ROW = 100
 """So many proposals beyond a limit, one after the other, end a search."""
-
-OWN_FILES = {"study.lock", "study.db", "study.db-wal", "study.db-shm", "data.partial"}
-"""What a creation that was killed may leave behind."""
 
 
 class Study:
@@ -97,14 +94,15 @@ class Study:
             settings = read_settings(Path(settings))
         elif isinstance(settings, Mapping):
             settings = settings_from_dict(settings)
-        _check_names(settings)  # before any data are touched
+        check_names(settings)  # before any data are touched
+        if Store.exists(folder):
+            raise StoreError(f"{folder} holds a study already: open it, or choose another folder")
+        check_folder(folder)
         lock = lock_folder(folder)
         try:
-            if Store.exists(folder):
-                raise StoreError(f"{folder} holds a study already: open it, or choose another folder")
-            _clear_leftovers(folder)
+            shutil.rmtree(folder / "data", ignore_errors=True)  # of a creation that was killed
             info = prepare(settings.data, settings.seed, folder / "data")
-            search = _search(settings, info)
+            search = make_search(settings, info)
             store = Store.create(folder, settings_to_dict(settings), info.sha256)
         finally:
             lock.close()
@@ -128,7 +126,7 @@ class Study:
     @classmethod
     def _restored(cls, store: Store) -> Study:
         settings = settings_from_dict(store.fact("settings"))
-        search = _search(settings, _data(settings, store))
+        search = make_search(settings, study_data(settings, store.folder / "data", store.fact("data_sha256")))
         for trial in store.trials():
             search.restore(trial)
         return cls(search, store, settings)
@@ -358,7 +356,7 @@ class Study:
         Returns:
             The first difference between the record and the replay, None if there is none.
         """
-        replay = _search(self.settings, read_info(self.folder / "data"))
+        replay = make_search(self.settings, read_info(self.folder / "data"))
         for trial in self._search.trials:
             asked = replay.ask()
             if not isinstance(asked, Proposal):
@@ -379,70 +377,6 @@ class Study:
                     )
             replay.restore(trial)
         return None
-
-
-def _search(settings: Settings, info: DataInfo) -> Search:
-    return Search(
-        make_space(settings, info.input_shape, len(info.classes)),
-        make_objectives(settings),
-        _searcher(settings),
-        seed=settings.seed,
-        in_flight=settings.in_flight,
-        identity=settings.identity,
-    )
-
-
-def _check_names(settings: Settings) -> None:
-    """Raises `UnknownName` or `SettingsError` for components that cannot be made or do not fit together."""
-    registry.check_options("space", settings.space.name, settings.space.options)
-    _searcher(settings)
-    names = [objective.name for objective in make_objectives(settings)]
-    if len(set(names)) < len(names):
-        raise SettingsError(f"`objectives` must have different names, but got {', '.join(names)}")
-    if settings.reference is not None and set(settings.reference) != set(names):
-        raise SettingsError(
-            f"`study.reference` must name each objective ({', '.join(names)}), but got "
-            f"{', '.join(settings.reference) or 'nothing'}"
-        )
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Removes what a killed creation left; raises `StoreError` if there is anything else in the folder."""
-    foreign = {path.name for path in folder.iterdir()} - OWN_FILES
-    if "data" in foreign:
-        try:
-            read_info(folder / "data")
-        except DataError:
-            pass  # somebody else's folder of that name
-        else:
-            foreign.remove("data")
-    if foreign:
-        raise StoreError(
-            f"{folder} must be empty or hold a study, but it holds {', '.join(sorted(foreign)[:5])}: "
-            "choose another folder"
-        )
-    shutil.rmtree(folder / "data", ignore_errors=True)
-
-
-def _data(settings: Settings, store: Store) -> DataInfo:
-    """The study's data set; one that was removed is prepared anew and must come out the same.
-
-    Raises:
-        StoreError: the source gives other data than when the study began.
-    """
-    folder = store.folder / "data"
-    info = read_info(folder) if folder.exists() else prepare(settings.data, settings.seed, folder)
-    if info.sha256 != store.fact("data_sha256"):
-        raise StoreError(
-            f"{folder} must hold the data set that the study began with, but its digest differs: put back a "
-            "copy, or start a new study in another folder"
-        )
-    return info
-
-
-def _searcher(settings: Settings) -> Searcher[Any]:
-    searcher: Searcher[Any] = registry.make("searcher", settings.searcher.name, settings.searcher.options)
-    return searcher
 
 
 def _state(trials: Sequence[Trial]) -> tuple[int, int]:

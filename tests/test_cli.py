@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from nas.cli import app, main
 from nas.config import TEMPLATE, read_settings, settings_from_dict, settings_to_toml
+from nas.export import load
 from nas.study import Study
 from tests.studies import tables
 
@@ -97,6 +98,8 @@ def test_export_and_report(folder: Path) -> None:
     (model,) = (folder / "models").iterdir()
     names = {path.name for path in model.iterdir()}
     assert {"architecture.json", "weights.safetensors", "model.onnx", "model.pt2", "check.json"} <= names
+    assert load(model).state_dict().keys() == load(model).state_dict().keys()  # the space is made again
+    assert (model / "weights.safetensors").stat().st_mode == (model / "check.json").stat().st_mode
     assert nas("report", "runs/a").exit_code == 0
     assert model.name in (folder / "report.html").read_text()
 
@@ -214,3 +217,29 @@ def test_components_of_ones_own(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0 and "depth" in capsys.readouterr().out
+
+
+def test_version() -> None:
+    assert nas("--version").output.startswith("paretonas 0.")
+
+
+def test_errors_of_parts_of_ones_own_end_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("raising_parts.py").write_text(
+        "from nas import Objective\ndef odd(): return Objective('odd', exact=lambda arch, space: 1 / 0)\n"
+    )
+    own = tables() | {"objectives": [{"name": "error"}, {"name": "raising_parts:odd"}]}
+    Path("study.toml").write_text(settings_to_toml(settings_from_dict(own)))
+    said = failing(capsys, monkeypatch, "search", "study.toml", "--out", "b")
+    assert "ZeroDivisionError: division by zero (raising_parts.py:2); set NAS_DEBUG=1" in said
+
+
+def test_measured_limits_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tables() | {"objectives": [{"name": "error", "limit": 1e-6}, {"name": "params"}]}
+    Path("study.toml").write_text(settings_to_toml(settings_from_dict(own)))
+    said = nas("search", "study.toml", "--out", "b", "--trials", "2")
+    assert said.exit_code == 1 and "(beyond error <= 1e-06)" in said.output
+    assert "2 of those done" in nas("status", "b").output

@@ -342,6 +342,34 @@ def test_loading_a_broken_folder_names_the_file(alone: Callable[..., tuple[Expor
         export.load(folder, SPACE)
 
 
+def test_a_good_file_outlives_a_failed_export(
+    alone: Callable[..., tuple[Exported, Path]], monkeypatch: pytest.MonkeyPatch
+):
+    _, folder = alone(("safetensors", "pt2"))
+    good = {name: file_sha256(folder / name) for name in ("weights.safetensors", "model.pt2")}
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("interrupted")
+
+    for name in ("safetensors", "pt2"):
+        monkeypatch.setitem(export.FORMATS, name, replace(export.FORMATS[name], write=broken))
+    exported, _ = alone(("safetensors", "pt2"))
+    assert not exported.ok and len(export.failures([exported])) == 2
+    assert {name: file_sha256(folder / name) for name in good} == good
+
+
+def test_a_model_loads_without_its_space(made: Made, tmp_path: Path):
+    recipe = {"name": "chain", "options": {"input_shape": [1, 8, 8], "classes": 10}}
+    trial = made.trials[2]
+    exported = export.export_trial(
+        trial, SPACE, made.folder, tmp_path, formats=["safetensors"], space_recipe=recipe
+    )
+    theirs, ours = export.load(exported.folder), export.load(exported.folder, SPACE)
+    assert all(torch.equal(a, b) for a, b in zip(theirs.parameters(), ours.parameters(), strict=True))
+    with pytest.raises(ExportError, match=r"check\.json must say how to make the space"):
+        export.load(made.exported[0].folder)
+
+
 def test_the_test_error_is_of_the_test_part(made: Made):
     x, y = load_data(made.folder / "data", "test", CPU)
     model = export.load(made.exported[0].folder, SPACE)

@@ -236,3 +236,8 @@ def test_knee_is_the_member_that_bulges_most() -> None:
 def test_knee_is_in_the_front(array: np.ndarray) -> None:
     if len(pareto.front(array)):
         assert pareto.knee(array) in pareto.front(array)
+
+
+def test_of_equal_knees_the_best_in_the_first_objective_is_taken() -> None:
+    assert pareto.knee([[30.0, 1.0], [0.0, 2.0]]) == 1
+    assert pareto.knee([[0.0, 2.0], [30.0, 1.0]]) == 0

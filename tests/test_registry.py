@@ -29,8 +29,8 @@ def test_made_with_options() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nsga", "a searcher must be one of nsga2, random, .* but got 'nsga'; did you mean 'nsga2'?"),
-        ("zzz", "a searcher must be one of .* but got 'zzz'$"),
+        ("nsga", "the searcher must be one of nsga2, random, .* but got 'nsga'; did you mean 'nsga2'?"),
+        ("zzz", "the searcher must be one of .* but got 'zzz'$"),
         ("no_such_module:Class", "'no_such_module' must be importable .* but ModuleNotFoundError"),
         (":NSGA2", "searcher ':NSGA2': module '' must be importable"),
         (".searchers:NSGA2", "must be importable"),
@@ -57,8 +57,12 @@ def test_a_class_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_module.py").write_text(
         "class Own:\n    def __init__(self, **options):\n        self.options = options\n"
+        "    init = ask = proposed = told = None\n"
+        "class Half:\n    init = ask = None\n"
     )
-    assert make("space", "own_module:Own", {"any": 1}).options == {"any": 1}
+    assert make("searcher", "own_module:Own", {"any": 1}).options == {"any": 1}
+    with pytest.raises(UnknownName, match="but Half lacks proposed, told"):
+        make("searcher", "own_module:Half", {})
 
 
 @pytest.mark.parametrize(

@@ -25,3 +25,20 @@ def sample_config(
         else:
             config[name] = float(rng.uniform(domain.low, domain.high))
     return config
+
+
+def within(domains: Mapping[str, Range | Choice], config: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """`config`, moved to the nearest end of a range, or the first value of a choice, where it is outside.
+
+    Example:
+        >>> within({"lr": Range(1e-4, 1e-2)}, {"lr": 0.1, "momentum": 0.9})
+        {'lr': 0.01, 'momentum': 0.9}
+    """
+    moved = dict(config)
+    for name, domain in domains.items():
+        value = moved.get(name)
+        if isinstance(domain, Choice):
+            moved[name] = value if value in domain.values else domain.values[0]
+        elif isinstance(value, int | float):
+            moved[name] = min(max(value, domain.low), domain.high)
+    return moved

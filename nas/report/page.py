@@ -197,7 +197,7 @@ def numbers(view: ReportView) -> str:
         ("front", "on the front", len(view.front)),
         ("hypervolume", "hypervolume", volumes[-1] if volumes else None),
         ("epochs", "epochs trained", view.spent("epochs")),
-        ("hours", "candidate hours", view.spent("seconds") / 3600),
+        ("minutes", "candidate minutes", view.spent("seconds") / 60),
     ]
     return "".join(
         f'<div><dt>{words}</dt><dd><data id="{name}" value="{"" if value is None else float(value)}">'

@@ -19,6 +19,9 @@ from tests.studies import EPOCHS, facts, tables
 
 LONGEST_RUNG = 3
 
+HEEDING = "import signal, nas.cli; signal.signal(signal.SIGINT, signal.default_int_handler); nas.cli.main()"
+"""`nas` that heeds interrupts, also where the tests run in the background, which inherits to ignore them."""
+
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_three_times(finished_folder: Path, tmp_path: Path, workers: int) -> None:
@@ -61,18 +64,20 @@ def test_killed_three_times(finished_folder: Path, tmp_path: Path, workers: int)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_search_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "study.toml").write_text(settings_to_toml(settings_from_dict(tables(workers=1, trials=500))))
-    command = [sys.executable, "-m", "nas.cli", "search", "study.toml", "--out", "study"]
-    driver = subprocess.Popen(
-        command,
+    with subprocess.Popen(
+        [sys.executable, "-c", HEEDING, "search", "study.toml", "--out", "study"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
         text=True,
-    )
-    _wait_for_scratch(tmp_path / "study", driver)
-    os.killpg(driver.pid, number)  # as a terminal does: the workers get it too
-    said, _ = driver.communicate(timeout=60)
+    ) as driver:
+        try:
+            _wait_for_scratch(tmp_path / "study", driver)
+            os.killpg(driver.pid, number)  # as a terminal does: the workers get it too
+            said, _ = driver.communicate(timeout=60)
+        finally:
+            driver.kill()
     assert driver.returncode == 130, said
     assert "nothing is lost: nas search --out study goes on" in said and "Traceback" not in said
     _group_ends(driver.pid)

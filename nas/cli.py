@@ -191,7 +191,7 @@ def export(
             study.folder,
             target,
             space_recipe=space_recipe(study.settings, study.space.input_shape, study.space.classes),
-            done=lambda m: typer.echo(f"trial {m.trial_id}: {m.folder}"),
+            done=_written,
         )
         table = Table(
             "trial", "file", "max difference", "validation error", "check", title=f"models in {target}"

@@ -11,13 +11,14 @@ from nas.evaluator import make_objectives, make_space
 from nas.protocols import Searcher
 from nas.search import Search
 from nas.settings import Settings, SettingsError
-from nas.store import StoreError
+from nas.store import Store, StoreError
 
 OWN_FILES = {"study.lock", "study.db", "study.db-wal", "study.db-shm", "data.partial"}
 """What a creation that was killed may leave behind."""
 
 
 def make_search(settings: Settings, info: DataInfo) -> Search:
+    """The search that the settings describe, on inputs of the data set, with no trials yet."""
     return Search(
         make_space(settings, info.input_shape, len(info.classes)),
         make_objectives(settings),
@@ -43,9 +44,11 @@ def check_names(settings: Settings) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises `StoreError` if the folder holds more than what a killed creation left."""
+    """Raises `StoreError` if the folder holds a study, or more than what a killed creation left."""
     if not folder.is_dir():
         return
+    if Store.exists(folder):
+        raise StoreError(f"{folder} holds a study already: open it, or choose another folder")
     foreign = {path.name for path in folder.iterdir()} - OWN_FILES
     if "data" in foreign:
         try:

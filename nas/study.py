@@ -6,6 +6,7 @@ it trains its candidates itself, keeps everything in one file, and running it ag
 
 from __future__ import annotations
 
+import math
 import operator
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,11 +96,10 @@ class Study:
         elif isinstance(settings, Mapping):
             settings = settings_from_dict(settings)
         check_names(settings)  # before any data are touched
-        if Store.exists(folder):
-            raise StoreError(f"{folder} holds a study already: open it, or choose another folder")
-        check_folder(folder)
+        check_folder(folder)  # nothing is written into a folder of somebody else's
         lock = lock_folder(folder)
         try:
+            check_folder(folder)  # another process may have been quicker
             shutil.rmtree(folder / "data", ignore_errors=True)  # of a creation that was killed
             info = prepare(settings.data, settings.seed, folder / "data")
             search = make_search(settings, info)
@@ -370,7 +370,8 @@ class Study:
                     )
             exact = replay.context.exact(trial.architecture)
             for name, value in exact.items():
-                if trial.outcome is not None and trial.values.get(name) != value:
+                known = trial.outcome is not None and math.isfinite(value)  # others are not recorded
+                if known and trial.values.get(name) != value:
                     return (
                         f"trial {trial.id}: {name} is recorded as {trial.values.get(name)}, but is {value} "
                         "by the architecture"

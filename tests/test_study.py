@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import nas.study as module
 from nas import Exhausted, Failure, Objective, Result, Study, Trial, Wait, pareto
 from nas.data import DataError, prepare, read_info
 from nas.evaluator import Outage
@@ -19,7 +20,7 @@ from nas.protocols import Context
 from nas.registry import UnknownName
 from nas.searchers import NSGA2, RandomSearch, RegularizedEvolution
 from nas.settings import DataSettings, Settings, SettingsError
-from nas.store import Store, StoreError
+from nas.store import Store, StoreError, lock_folder
 from nas.trial import Proposal
 from search_spaces.nasbench_macro import NASBenchMacroSpace
 from tests.studies import EPOCHS, facts, tables
@@ -315,6 +316,43 @@ def test_create_refuses_a_study_and_foreign_files(folder: Path, tmp_path: Path) 
         Study.create(tmp_path / "other", tables())
     with pytest.raises(StoreError, match="must be the folder of a study"):
         Study.open(tmp_path / "nowhere")
+
+
+def test_a_study_that_another_process_made_meanwhile_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find the folder free; the slower one gets the lock when the quicker one has let go of it."""
+    quicker = Study.create
+
+    def lock_after_the_other(folder: Path) -> Any:
+        monkeypatch.setattr(module, "lock_folder", lock_folder)
+        with quicker(folder, tables()) as study:
+            study.tell(study.ask(), {"error": 1.0})
+        return lock_folder(folder)
+
+    monkeypatch.setattr(module, "lock_folder", lock_after_the_other)
+    with pytest.raises(StoreError, match="holds a study already"):
+        Study.create(tmp_path / "study", tables())
+    with Study.open(tmp_path / "study") as study:
+        assert len(study.trials) == 1
+
+
+def test_exact_values_that_are_not_finite_verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A searcher that does not look proposes them; they are recorded as failed, without the value."""
+    (tmp_path / "nan_parts.py").write_text(
+        STUBBORN
+        + "from nas import Objective\n"
+        + "def odd(): return Objective('odd', exact=lambda arch, space: float('nan'))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = tables() | {
+        "searcher": "nan_parts:Stubborn",
+        "objectives": [{"name": "error"}, {"name": "params"}, {"name": "nan_parts:odd"}],
+    }
+    with Study.create(tmp_path / "study", own) as study:
+        assert isinstance(study.ask(), Exhausted)
+        assert {trial.outcome.kind for trial in study.trials} == {"nan"}
+        assert study.verify() is None
 
 
 def test_a_half_written_folder_is_made_anew(tmp_path: Path) -> None:

@@ -72,13 +72,11 @@ class Tuned:
     Attributes:
         bracket, index: which configuration it is.
         loss: what `fit` gave for it at full budget.
-        epochs: epochs trained by all configurations together, each counted once.
     """
 
     bracket: int
     index: int
     loss: float
-    epochs: int
 
 
 def hyperband(schedule: Sequence[Bracket], fit: Callable[[int, int, int], float]) -> Tuned | None:
@@ -92,18 +90,14 @@ def hyperband(schedule: Sequence[Bracket], fit: Callable[[int, int, int], float]
         None if no configuration reached the end of its bracket with a finite loss.
     """
     best: tuple[float, int, int] | None = None
-    epochs = 0
     for bracket in schedule:
         alive = list(range(bracket.rungs[0].configs))
-        trained = 0
         losses: dict[int, float] = {}
         for rung in bracket.rungs:
             alive = sorted(alive, key=lambda index: (losses.get(index, 0.0), index))[: rung.configs]
             losses = {index: fit(bracket.s, index, rung.epochs) for index in sorted(alive)}
-            epochs += len(losses) * (rung.epochs - trained)
-            trained = rung.epochs
             alive = [index for index in losses if math.isfinite(losses[index])]
         for index in alive:
             if best is None or losses[index] < best[0]:
                 best = (losses[index], bracket.s, index)
-    return None if best is None else Tuned(best[1], best[2], best[0], epochs)
+    return None if best is None else Tuned(best[1], best[2], best[0])

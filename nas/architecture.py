@@ -118,6 +118,8 @@ class Graph:
     """
 
     nodes: tuple[Node, ...]
+    _certificate: str = field(default="", init=False, repr=False, compare=False)
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.nodes:
@@ -136,6 +138,19 @@ class Graph:
                 raise InvalidArchitecture(f"node {node.id} ({node.op}): ids must be unique in a graph")
             earlier.add(node.id)
 
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return self.nodes == other.nodes if isinstance(other, Graph) else NotImplemented
+
+    def __hash__(self) -> int:
+        if not self._hash:
+            object.__setattr__(self, "_hash", hash(self.nodes))
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[Graph], tuple[Any, ...]]:
+        return Graph, (self.nodes,)  # a hash is of one process only
+
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
 
@@ -152,6 +167,13 @@ class Graph:
             if node.id == node_id:
                 return node
         raise InvalidArchitecture(f"the graph has no node {node_id}")
+
+    @property
+    def certificate(self) -> str:
+        """Equal exactly for graphs that differ in ids and listing order only."""
+        if not self._certificate:
+            object.__setattr__(self, "_certificate", repr(certificate(self)))
+        return self._certificate
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """Nodes carry `op`, `params`, `output`; edge keys and `position` give the order of inputs."""
@@ -230,13 +252,10 @@ class Architecture:
     def key(self) -> str:
         """32 hex digits, equal exactly for architectures that differ in ids and listing order only."""
         if not self._key:
-            text = repr(
-                (
-                    self.space,
-                    self.params,
-                    sorted((name, certificate(graph)) for name, graph in self.graphs),
-                )
+            graphs = ", ".join(
+                f"({name!r}, {graph.certificate})" for name, graph in sorted(self.graphs, key=_name)
             )
+            text = f"({self.space!r}, {self.params!r}, [{graphs}])"
             object.__setattr__(self, "_key", blake2b(text.encode(), digest_size=16).hexdigest())
         return self._key
 
@@ -293,6 +312,9 @@ class Architecture:
             view = graph.to_networkx()
             whole.update(nx.relabel_nodes(view, {node: (name, node) for node in view}))
         return whole
+
+
+_name = itemgetter(0)
 
 
 def _fields(data: Any, what: str, wanted: Mapping[str, type]) -> dict[str, Any]:

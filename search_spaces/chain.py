@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,9 +19,9 @@ from numpy.typing import NDArray
 
 from nas.architecture import Architecture, Graph, InvalidArchitecture, Node, Scalar
 from nas.protocols import NothingToChange
-from search_spaces.fragments import Builder, Shape
-from search_spaces.graph_space import INPUT, GraphSpace
-from search_spaces.operations import BLOCKS, JOINS
+from search_spaces.fragments import Shape
+from search_spaces.graph_space import INPUT, GraphSpace, Site
+from search_spaces.operations import BLOCKS, CLASSIFIER, JOINS, STEM, WIDE_CLASSIFIER
 from search_spaces.plan import Placed
 
 
@@ -51,7 +53,7 @@ class ChainSpace(GraphSpace):
     """Chains over a choice of blocks.
 
     Args:
-        input_shape: (channels, height, width).
+        input_shape: (channels, height, width), or (channels, length) for series.
         classes: number of classes.
         depth: smallest and largest number of blocks.
         ops: block types, of conv, sepconv, mbconv, identity (a 1x1 projection where the shape changes).
@@ -69,6 +71,7 @@ class ChainSpace(GraphSpace):
 
     name = "chain"
     operations: ClassVar = {**BLOCKS, "add": JOINS["add"]}
+    axes = (1, 2)
 
     def __init__(
         self,
@@ -115,6 +118,31 @@ class ChainSpace(GraphSpace):
         self.ops, self.kernels = tuple(ops), tuple(kernels)
         self.widths, self.expands = tuple(widths), tuple(expands)
         self.strides, self.skips, self.stem, self.head = strides, skips, stem, head
+
+    def size(self) -> int:
+        """Number of written forms."""
+
+        @cache
+        def tails(depth: int, strides: int, values: frozenset[tuple[int, int]]) -> int:
+            """Ways to go on with so many blocks and strides left; `values`: how many of each width to add."""
+            if not depth:
+                return 1
+            total = 0
+            for width in self.widths:
+                ways = sum(
+                    prod(len(choices) for name, choices in self._choices(op) if name != "width")
+                    for op in self.ops
+                )
+                for stride in (1, 2)[: 1 + (strides > 0)]:
+                    known = dict(values) if stride == 1 else {}
+                    sources = known.get(width, 0) if self.skips else 0
+                    known[width] = known.get(width, 0) + 1
+                    rest = tails(depth - 1, strides - (stride == 2), frozenset(known.items()))
+                    total += ways * (1 + sources) * rest
+            return total
+
+        depths = range(self.depth[0], self.depth[1] + 1)
+        return sum(tails(depth, self.strides, frozenset({(self.stem, 1)})) for depth in depths)
 
     # --- sampling ----------------------------------------------------------------------------------
 
@@ -408,17 +436,17 @@ class ChainSpace(GraphSpace):
     def check_form(self, arch: Architecture) -> None:
         self._read(arch)
 
-    def input_shapes(self, graph: str) -> tuple[Shape, ...]:
-        return ((self.stem, *self.input_shape[1:]),)
+    def site(self, graph: str) -> Site:
+        return Site(((self.stem, *self.input_shape[1:]),))
 
     def plan(self, arch: Architecture) -> list[Placed]:
-        def head(b: Builder) -> None:
-            x = b.conv_bn_relu("expand", -1, self.head, 1) if self.head else -1
-            b.linear("linear", b.flatten("flatten", b.global_pool("pool", x)), self.classes)
-
         plan: list[Placed] = []
-        stem = self.place(plan, "stem", -1, lambda b: b.conv_bn_relu("block", -1, self.stem, 3))
-        self.place(plan, "head", self.place_graph(plan, arch.graph(), "net", (stem,)), head)
+        stem = self.place(plan, "stem", STEM, -1, kernel=3, stride=1, width=self.stem)
+        net = self.place_graph(plan, "net", arch.graph(), (stem,))
+        if self.head:
+            self.place(plan, "head", WIDE_CLASSIFIER, net, width=self.head, classes=self.classes)
+        else:
+            self.place(plan, "head", CLASSIFIER, net, classes=self.classes)
         return plan
 
 

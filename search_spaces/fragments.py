@@ -9,15 +9,33 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from nas.architecture import InvalidArchitecture
 
 Shape = tuple[int, ...]
-Kind = Literal[
-    "conv", "batch_norm", "relu", "linear", "max_pool", "avg_pool", "global_pool", "flatten", "add", "concat"
-]
-IN_PLACE = frozenset({"batch_norm", "relu", "flatten"})
+Activation = Literal["relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "gelu", "tanh"]
+Kind = (
+    Activation
+    | Literal[
+        "conv",
+        "batch_norm",
+        "linear",
+        "max_pool",
+        "avg_pool",
+        "global_pool",
+        "flatten",
+        "add",
+        "concat",
+        "scale",
+        "zero",
+        "narrow",
+        "shift",
+        "resize",
+    ]
+)
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+IN_PLACE = frozenset({"batch_norm", "flatten", *ACTIVATIONS})
 """Kinds whose output takes the memory of their input."""
 
 FLOAT32_BYTES = 4
@@ -57,26 +75,24 @@ class Layer:
     macs: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Fragment:
     """The layers of one operation at given input shapes; the last one is the output.
 
-    A fragment without layers passes its only input on.
+    A fragment without layers passes its only input on. `peaks` memoises `search_spaces.plan.peak`.
     """
 
     inputs: tuple[Shape, ...]
     layers: tuple[Layer, ...]
     params: int = field(init=False)
     macs: int = field(init=False)
+    shape: Shape = field(init=False)
+    peaks: dict[Any, int] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "params", sum(layer.params for layer in self.layers))
         object.__setattr__(self, "macs", sum(layer.macs for layer in self.layers))
-
-    @property
-    def shape(self) -> Shape:
-        """Shape of the output."""
-        return self.layers[-1].shape if self.layers else self.inputs[0]
+        object.__setattr__(self, "shape", self.layers[-1].shape if self.layers else self.inputs[0])
 
 
 class Builder:
@@ -117,6 +133,12 @@ class Builder:
         """Convolution with "same" padding at stride 1; odd kernels only."""
         channels, *spatial = self.shape(x)
         kernels = (kernel,) * len(spatial) if isinstance(kernel, int) else kernel
+        if not spatial:
+            raise InvalidArchitecture(
+                f"a convolution must read (channels, sides…), but got the shape {self.shape(x)}"
+            )
+        if any(k % 2 == 0 for k in kernels):
+            raise InvalidArchitecture(f"kernel must be odd, but got {kernel}")
         if channels % groups or width % groups:
             raise InvalidArchitecture(
                 f"groups must divide channels, but got {groups=}, {channels=}, {width=}"
@@ -145,30 +167,132 @@ class Builder:
         shape = self.shape(x)
         return self._add(Layer(name, "batch_norm", (x,), shape, params=2 * shape[0]))
 
-    def relu(self, name: str, x: int) -> int:
-        return self._add(Layer(name, "relu", (x,), self.shape(x)))
+    def activation(self, name: str, x: int, kind: Activation) -> int:
+        if kind not in ACTIVATIONS:
+            raise InvalidArchitecture(f"an activation must be one of {ACTIVATIONS}, but got {kind!r}")
+        return self._add(Layer(name, kind, (x,), self.shape(x)))
 
-    def conv_bn(self, name: str, x: int, width: int, kernel: int, stride: int = 1, *, groups: int = 1) -> int:
+    def relu(self, name: str, x: int) -> int:
+        return self.activation(name, x, "relu")
+
+    def conv_bn(
+        self,
+        name: str,
+        x: int,
+        width: int,
+        kernel: int | tuple[int, ...],
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        dilation: int = 1,
+    ) -> int:
         """Convolution and batch norm, named `name`.conv and `name`.bn."""
         return self.batch_norm(
-            f"{name}.bn", self.conv(f"{name}.conv", x, width, kernel, stride, groups=groups)
+            f"{name}.bn",
+            self.conv(f"{name}.conv", x, width, kernel, stride, groups=groups, dilation=dilation),
         )
 
     def conv_bn_relu(
-        self, name: str, x: int, width: int, kernel: int, stride: int = 1, *, groups: int = 1
+        self,
+        name: str,
+        x: int,
+        width: int,
+        kernel: int | tuple[int, ...],
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        activation: Activation = "relu",
     ) -> int:
-        """Convolution, batch norm and ReLU, named below `name`."""
-        return self.relu(f"{name}.relu", self.conv_bn(name, x, width, kernel, stride, groups=groups))
+        """Convolution, batch norm and activation, named below `name`."""
+        x = self.conv_bn(name, x, width, kernel, stride, groups=groups)
+        return self.activation(f"{name}.{activation}", x, activation)
 
-    def pool(self, name: str, x: int, kind: Literal["max_pool", "avg_pool"], kernel: int, stride: int) -> int:
-        """Pooling padded like a convolution; averages leave the padding out."""
+    def relu_conv_bn(
+        self,
+        name: str,
+        x: int,
+        width: int,
+        kernel: int | tuple[int, ...],
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        dilation: int = 1,
+    ) -> int:
+        """ReLU, convolution and batch norm, as cells have them, named below `name`."""
+        x = self.relu(f"{name}.relu", x)
+        return self.conv_bn(name, x, width, kernel, stride, groups=groups, dilation=dilation)
+
+    def pool(
+        self,
+        name: str,
+        x: int,
+        kind: Literal["max_pool", "avg_pool"],
+        kernel: int,
+        stride: int,
+        *,
+        pad: bool = True,
+        ceil: bool = False,
+    ) -> int:
+        """Pooling, padded like a convolution (odd kernels) or not at all; averages leave the padding out.
+
+        With `ceil` the last window may hang over the edge.
+        """
+        channels, *spatial = self.shape(x)
+        axes = len(spatial)
+        if pad:
+            if kernel % 2 == 0:
+                raise InvalidArchitecture(f"a padded pooling must have an odd kernel, but got {kernel}")
+            self._fits_stride(spatial, stride)
+        elif any(side < kernel for side in spatial):
+            raise InvalidArchitecture(
+                f"a side must be at least the pooling's kernel ({kernel}), but got {tuple(spatial)}: too "
+                "deep for the input resolution"
+            )
+        padding = (kernel - 1) // 2 if pad else 0
+        rest = stride - 1 if ceil else 0
+        out = (channels, *((side + 2 * padding - kernel + rest) // stride + 1 for side in spatial))
+        return self._add(Layer(name, kind, (x,), out, (kernel,) * axes, (stride,) * axes, (padding,) * axes))
+
+    def scale(self, name: str, x: int, by: int) -> int:
+        """(channels, …) times (channels, 1, …), as squeeze-and-excitation does."""
+        channels, *spatial = self.shape(x)
+        if self.shape(by) != (channels, *(1 for _ in spatial)):
+            raise InvalidArchitecture(f"{self.shape(x)} cannot be scaled by {self.shape(by)}")
+        return self._add(Layer(name, "scale", (x, by), self.shape(x)))
+
+    def squeeze_excite(
+        self, name: str, x: int, hidden: int, inner: Activation = "relu", outer: Activation = "sigmoid"
+    ) -> int:
+        """Channels weighed by what their means say (Hu et al. 2018), in 1x1 convolutions with bias."""
+        y = self.conv(f"{name}.reduce", self.global_pool(f"{name}.pool", x), hidden, 1, bias=True)
+        y = self.conv(
+            f"{name}.expand", self.activation(f"{name}.inner", y, inner), self.shape(x)[0], 1, bias=True
+        )
+        return self.scale(f"{name}.scale", x, self.activation(f"{name}.outer", y, outer))
+
+    def zero(self, name: str, x: int, stride: int = 1) -> int:
+        """Zeros in the shape that a pooling of this stride would have."""
         channels, *spatial = self.shape(x)
         self._fits_stride(spatial, stride)
-        axes = len(spatial)
         out = (channels, *((side - 1) // stride + 1 for side in spatial))
-        return self._add(
-            Layer(name, kind, (x,), out, (kernel,) * axes, (stride,) * axes, ((kernel - 1) // 2,) * axes)
-        )
+        return self._add(Layer(name, "zero", (x,), out, stride=(stride,) * len(spatial)))
+
+    def narrow(self, name: str, x: int, width: int) -> int:
+        """The first `width` channels."""
+        channels, *spatial = self.shape(x)
+        if width > channels:
+            raise InvalidArchitecture(f"{channels} channels cannot be narrowed to {width}")
+        return self._add(Layer(name, "narrow", (x,), (width, *spatial)))
+
+    def shift(self, name: str, x: int) -> int:
+        """One place to the left on every spatial axis, a zero coming in: what a strided layer then sees
+        are the places between those it sees without."""
+        return self._add(Layer(name, "shift", (x,), self.shape(x)))
+
+    def resize(self, name: str, x: int, side: int) -> int:
+        """Bilinear, to `side` on every spatial axis."""
+        channels, *spatial = self.shape(x)
+        return self._add(Layer(name, "resize", (x,), (channels, *(side for _ in spatial))))
 
     def global_pool(self, name: str, x: int) -> int:
         """Mean over space: (channels, …) -> (channels, 1, …)."""

@@ -1,21 +1,24 @@
 """What every graph-encoded space gets for free: check, canonical form, cost, network.
 
-A space is a table of operations and a skeleton: `plan` says where the nodes of an architecture stand
+A space is a table of operations and a skeleton: `plan` says where the graphs of an architecture stand
 in the network (once in a chain, once a copy in stacked cells), `check_form` what is allowed to be written.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from nas.architecture import Architecture, Graph, InvalidArchitecture, Node
 from nas.labelling import COMMUTATIVE
 from nas.protocols import Cost
-from search_spaces.fragments import Builder, Fragment, Shape
+from search_spaces.fragments import Shape
 from search_spaces.operations import Operation, fragment_of
-from search_spaces.plan import Placed, plan_cost
+from search_spaces.plan import Cell, Placed, plan_cost
 
 if TYPE_CHECKING:
     from search_spaces.modules import Network
@@ -25,6 +28,30 @@ T = TypeVar("T")
 INPUT = "input"
 """The op of the nodes that stand for a graph's inputs. They have no layers."""
 
+REMEMBERED = 4096
+"""Graphs whose cells and contracted forms are kept at hand: a child shares most graphs with its parent."""
+
+SHAPES = {
+    0: "(features,)",
+    1: "(channels, length)",
+    2: "(channels, height, width)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a graph stands.
+
+    Attributes:
+        inputs: shapes of its input nodes, in order.
+        width: what ops take as their width, where their node does not say it.
+        stride: likewise, of the ops that read an input node; all others have stride 1.
+    """
+
+    inputs: tuple[Shape, ...]
+    width: int = 0
+    stride: int = 1
+
 
 class GraphSpace(ABC):
     """Base of the spaces of this package; a space of your own may, but need not, derive from it.
@@ -33,23 +60,38 @@ class GraphSpace(ABC):
         name: stands in every architecture of the space.
         graphs: names of the graphs of an architecture, in order.
         operations: the table of ops that nodes may name.
-        input_shape: (channels, height, width) of one input.
+        axes: numbers of spatial axes that an input may have: 2 for images, 1 for series, 0 for tables.
+        input_shape: (channels, height, width), (channels, length) or (features,) of one input.
         classes: number of classes.
     """
 
     name: str
     graphs: tuple[str, ...] = ("net",)
     operations: ClassVar[Mapping[str, Operation]]
+    axes: ClassVar[tuple[int, ...]] = (2,)
 
     def __init__(self, input_shape: Shape, classes: int) -> None:
-        if len(input_shape) != 3 or any(type(side) is not int or side < 1 for side in input_shape):
+        if len(input_shape) - 1 not in self.axes or any(type(n) is not int or n < 1 for n in input_shape):
             raise ValueError(
-                f"input_shape must be (channels, height, width), all positive, but got {tuple(input_shape)}"
+                f"input_shape must be {' or '.join(SHAPES[axes] for axes in self.axes)}, all positive, but "
+                f"got {tuple(input_shape)}"
             )
         if type(classes) is not int or classes < 2:
             raise ValueError(f"`classes >= 2` must hold, but got {classes=}")
         self.input_shape = tuple(input_shape)
         self.classes = classes
+        self._remember()
+
+    def _remember(self) -> None:
+        self._cells = lru_cache(REMEMBERED)(self._cell)
+        self._contractions = lru_cache(REMEMBERED)(self._contracted)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not hasattr(value, "cache_info")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._remember()
 
     # --- what a space says -------------------------------------------------------------------------
 
@@ -62,8 +104,8 @@ class GraphSpace(ABC):
         """Raises `InvalidArchitecture` unless `arch` is written as the space writes it."""
 
     @abstractmethod
-    def input_shapes(self, graph: str) -> tuple[Shape, ...]:
-        """Shapes of the input nodes of a graph, in order, at the place that `canonical` looks at."""
+    def site(self, graph: str) -> Site:
+        """A place where the graph of this name stands: what is a no-op there is one everywhere."""
 
     # --- what follows from it ----------------------------------------------------------------------
 
@@ -90,80 +132,171 @@ class GraphSpace(ABC):
     def build(self, arch: Architecture) -> Network:
         """The form given as a module: float32[batch, *input_shape] -> float32[batch, classes].
 
-        Parameter names are "<graph>.n<node id>.<layer>…": they stay when other nodes change.
+        Parameter names hold the place of the graph and the id of the node, "net.n3.…" or
+        "normal.0.n3.…": they stay when other nodes change.
         """
         from search_spaces.modules import Network
 
         return Network(self.plan(arch))
 
     def canonical(self, arch: Architecture) -> Architecture:
-        """Dead nodes and no-ops removed; surviving ids kept."""
+        """Dead nodes, zeros and no-ops removed; surviving ids kept."""
         return Architecture(
             arch.space,
-            tuple((name, self._contracted(graph, self.input_shapes(name))) for name, graph in arch.graphs),
+            tuple([(name, self._contractions(graph, self.site(name))) for name, graph in arch.graphs]),
             arch.params,
         )
 
-    def _contracted(self, graph: Graph, input_shapes: tuple[Shape, ...]) -> Graph:
-        """A node whose fragment has no layers, or that sums one tensor, is its own input."""
+    def _contracted(self, graph: Graph, site: Site) -> Graph:
+        """A node whose fragment has no layers, or that sums one tensor, is its own input; a sum that only
+        another sum reads is part of it.
+
+        What sees only zeros counts as zero: without an input it computes a constant. A graph that sees
+        nothing is one zero op on its first input.
+        """
+        inputs = [node.id for node in graph if node.op == INPUT]
+        sizes = iter(site.inputs)
         stands_for: dict[int, int] = {}
         shapes: dict[int, Shape] = {}
         kept: dict[int, Node] = {}
-        inputs = iter(input_shapes)
+        zeros: set[int] = set()  # nodes that put out zeros; they stand for a zero op
         for node in graph:
+            node_id = node.id
             if node.op == INPUT:
-                shapes[node.id] = _next_input(inputs, node)
-            else:
-                sources = tuple(stands_for[source] for source in node.inputs)
-                fragment = fragment_of(self.operations, node, tuple(shapes[source] for source in sources))
-                if len(sources) == 1 and (not fragment.layers or node.op in (COMMUTATIVE, "concat")):
-                    stands_for[node.id] = sources[0]
-                    continue
-                if sources != node.inputs:
-                    node = Node(node.id, node.op, sources, node.params)  # noqa: PLW2901
-                shapes[node.id] = fragment.shape
-            stands_for[node.id] = node.id
-            kept[node.id] = node
-        alive: set[int] = set()
-        waiting = [stands_for[graph.output.id]]
-        while waiting:
-            alive.add(current := waiting.pop())
-            waiting.extend(set(kept[current].inputs) - alive)
-        return Graph(tuple(node for node in kept.values() if node.id in alive))
+                shapes[node_id] = _next_input(sizes, node)
+                stands_for[node_id] = node_id
+                kept[node_id] = node
+                continue
+            given = node.inputs
+            if zeros and node.op == COMMUTATIVE:
+                given = tuple([source for source in given if source not in zeros]) or given
+            sources = tuple([stands_for[source] for source in given])
+            stride = site.stride if any(source in inputs for source in node.inputs) else 1
+            fragment = fragment_of(
+                self.operations, node, tuple([shapes[source] for source in sources]), stride, site.width
+            )
+            if zeros and zeros.issuperset(given) and fragment.shape == shapes[sources[0]]:
+                zeros.add(node_id)
+                stands_for[node_id] = sources[0]
+                continue
+            if (
+                len(sources) == 1
+                and (not fragment.layers or node.op in (COMMUTATIVE, "concat"))
+                and not (
+                    sources[0] in inputs and (site.stride > 1 or (len(inputs) > 1 and node is graph.output))
+                )
+            ):
+                stands_for[node_id] = sources[0]
+                continue
+            if self.operations[node.op].zero:
+                zeros.add(node_id)
+            shapes[node_id] = fragment.shape
+            stands_for[node_id] = node_id
+            kept[node_id] = node if sources == node.inputs else Node(node_id, node.op, sources, node.params)
+        output = stands_for[graph.output.id]
+        if output in zeros and shapes[output] == shapes[inputs[0]]:
+            kept[output] = Node(output, kept[output].op, (inputs[0],), kept[output].params)
+        alive = _reached(kept, output)
+        _merge_sums(kept, alive)
+        alive = _reached(kept, output).union(inputs)
+        nodes = tuple([node for node in kept.values() if node.id in alive])
+        return graph if len(nodes) == len(graph) and all(map(_is, nodes, graph)) else Graph(nodes)
 
-    def place_graph(self, plan: list[Placed], graph: Graph, prefix: str, inputs: tuple[int, ...]) -> int:
-        """Appends the nodes of `graph` to `plan` and returns the place of its output.
+    # --- placing -----------------------------------------------------------------------------------
+
+    def place_graph(
+        self,
+        plan: list[Placed],
+        name: str,
+        graph: Graph,
+        sources: tuple[int, ...] = (-1,),
+        width: int = 0,
+        stride: int = 1,
+    ) -> int:
+        """Appends `graph` to `plan` and returns the place of its output.
 
         Args:
-            prefix: of the module names, e.g. "net".
-            inputs: places that the input nodes stand for, in order; -1 is the network's input.
+            name: of its modules, e.g. "net" or "normal.3".
+            sources: places that the input nodes stand for, in order; -1 is the network's input.
+            width, stride: what the place says, as in `Site`.
         """
-        places: dict[int, int] = {}
-        sources = iter(inputs)
-        for node in graph:
-            if node.op == INPUT:
-                places[node.id] = _next_input(sources, node)
-                continue
-            feeds = tuple(places[source] for source in node.inputs)
-            shapes = tuple(self._shape(plan, feed) for feed in feeds)
-            fragment = fragment_of(self.operations, node, shapes)
-            if fragment.layers:
-                plan.append(Placed(f"{prefix}.n{node.id}", fragment, feeds))
-                places[node.id] = len(plan) - 1
-            else:
-                places[node.id] = feeds[0]
-        return places[graph.output.id]
-
-    def place(self, plan: list[Placed], name: str, source: int, write: Callable[[Builder], object]) -> int:
-        """Appends a part of the skeleton, written by `write` from the output of place `source`."""
-        builder = Builder(self._shape(plan, source))
-        write(builder)
-        fragment: Fragment = builder.done()
-        plan.append(Placed(name, fragment, (source,)))
+        shapes = tuple([self.shape(plan, source) for source in sources])
+        cell, used = self._cells(graph, Site(shapes, width, stride))
+        if not cell.places:
+            return sources[used[-1 - cell.output]]
+        plan.append(Placed(name, cell, tuple([sources[i] for i in used])))
         return len(plan) - 1
 
-    def _shape(self, plan: list[Placed], place: int) -> Shape:
-        return plan[place].fragment.shape if place >= 0 else self.input_shape
+    def place(
+        self, plan: list[Placed], name: str, operation: Operation, *sources: int, **params: int | str
+    ) -> int:
+        """Appends an operation of the skeleton to `plan` and returns its place."""
+        shapes = tuple([self.shape(plan, source) for source in sources])
+        fragment = operation.fragments(tuple(sorted(params.items())), shapes)
+        if not fragment.layers:
+            return sources[0]
+        plan.append(Placed(name, fragment, sources))
+        return len(plan) - 1
+
+    def shape(self, plan: list[Placed], place: int) -> Shape:
+        """Shape of what a place puts out; -1 is the network's input."""
+        return plan[place].part.shape if place >= 0 else self.input_shape
+
+    def _cell(self, graph: Graph, site: Site) -> tuple[Cell, tuple[int, ...]]:
+        """The cell of a graph, and which of the site's inputs it reads."""
+        inputs = [node.id for node in graph if node.op == INPUT]
+        if len(inputs) > len(site.inputs):
+            _next_input(iter(()), graph.node(inputs[len(site.inputs)]))
+        read = {source for node in graph for source in node.inputs} | {graph.output.id}
+        used = tuple([i for i, node_id in enumerate(inputs) if node_id in read])
+        places: list[Placed] = []
+        ends: dict[int, int] = {inputs[i]: -1 - slot for slot, i in enumerate(used)}
+        shapes: dict[int, Shape] = {inputs[i]: site.inputs[i] for i in used}
+        for node in graph:
+            if node.op == INPUT:
+                continue
+            stride = site.stride if any(source in inputs for source in node.inputs) else 1
+            fragment = fragment_of(
+                self.operations, node, tuple([shapes[source] for source in node.inputs]), stride, site.width
+            )
+            feeds = tuple([ends[source] for source in node.inputs])
+            shapes[node.id] = fragment.shape
+            if fragment.layers:
+                ends[node.id] = len(places)
+                places.append(Placed(f"n{node.id}", fragment, feeds))
+            else:
+                ends[node.id] = feeds[0]
+        return Cell(tuple([site.inputs[i] for i in used]), tuple(places), ends[graph.output.id]), used
+
+
+def _reached(nodes: Mapping[int, Node], output: int) -> set[int]:
+    """What `output` reads, and itself."""
+    reached = {output}
+    waiting = [output]
+    while waiting:
+        new = set(nodes[waiting.pop()].inputs) - reached
+        reached |= new
+        waiting.extend(new)
+    return reached
+
+
+def _merge_sums(nodes: dict[int, Node], alive: set[int]) -> None:
+    """Sums that are read once, by another sum, are written out there."""
+    sums = [node for node in nodes.values() if node.op == COMMUTATIVE and node.id in alive]
+    if len(sums) < 2:
+        return
+    reads = Counter([source for node in nodes.values() if node.id in alive for source in node.inputs])
+    for node in sums:
+        terms: list[int] = []
+        for source in node.inputs:
+            inner = nodes[source]
+            terms.extend(inner.inputs if inner.op == COMMUTATIVE and reads[source] == 1 else (source,))
+        if len(terms) > len(node.inputs):
+            nodes[node.id] = Node(node.id, node.op, tuple(terms), node.params)
+
+
+def _is(a: object, b: object) -> bool:
+    return a is b
 
 
 def _next_input(inputs: Iterator[T], node: Node) -> T:

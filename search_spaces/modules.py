@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from search_spaces.fragments import Layer
-from search_spaces.plan import Plan
+from search_spaces.fragments import Layer, Shape
+from search_spaces.plan import Plan, flattened
 
-Make = Callable[[Layer, int], nn.Module]
+Make = Callable[[Layer, Shape], nn.Module]
 _CONV: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d}
 _NORM = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
-_MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d}
-_AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d}
+_MAX_POOL: dict[int, Callable[..., nn.Module]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d}
+_AVG_POOL: dict[int, Callable[..., nn.Module]] = {1: nn.AvgPool1d, 2: nn.AvgPool2d}
 _GLOBAL_POOL = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d}
 
 
@@ -34,9 +35,66 @@ class Concat(nn.Module):
         return torch.cat(inputs, dim=1)
 
 
-def _conv(layer: Layer, channels: int) -> nn.Module:
+class Scale(nn.Module):
+    """A feature map times one factor a channel."""
+
+    def forward(self, x: Tensor, by: Tensor) -> Tensor:
+        return x * by
+
+
+class Zero(nn.Module):
+    """Zeros, at every `stride`-th place."""
+
+    def __init__(self, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        for axis, stride in enumerate(self.stride, start=2):
+            if stride > 1:
+                index = torch.arange(0, x.shape[axis], stride, device=x.device)
+                x = x.index_select(axis, index)
+        return x * 0.0
+
+
+class Narrow(nn.Module):
+    """The first `width` channels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, : self.width]
+
+
+class Shift(nn.Module):
+    """Every spatial axis one place to the left, a zero coming in."""
+
+    def __init__(self, axes: int) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, (0, 1) * self.axes)
+        return x[..., 1:] if self.axes == 1 else x[:, :, 1:, 1:]
+
+
+class Resize(nn.Module):
+    """Bilinear (linear for series), to a fixed size."""
+
+    def __init__(self, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        mode = "linear" if len(self.size) == 1 else "bilinear"
+        return F.interpolate(x, self.size, mode=mode, align_corners=False)
+
+
+def _conv(layer: Layer, shape: Shape) -> nn.Module:
     return _CONV[len(layer.kernel)](
-        channels,
+        shape[0],
         layer.shape[0],
         layer.kernel,
         layer.stride,
@@ -47,21 +105,43 @@ def _conv(layer: Layer, channels: int) -> nn.Module:
     )
 
 
+def _pool(layer: Layer, shape: Shape) -> nn.Module:
+    k, s, p = layer.kernel[0], layer.stride[0], layer.padding[0]
+    ceil = any(
+        out != (side + 2 * p - k) // s + 1 for out, side in zip(layer.shape[1:], shape[1:], strict=True)
+    )
+    if layer.kind == "max_pool":
+        return _MAX_POOL[len(layer.kernel)](layer.kernel, layer.stride, layer.padding, ceil_mode=ceil)
+    return _AVG_POOL[len(layer.kernel)](
+        layer.kernel, layer.stride, layer.padding, ceil_mode=ceil, count_include_pad=False
+    )
+
+
 MAKE: Mapping[str, Make] = {
     "conv": _conv,
     "batch_norm": lambda layer, _: _NORM[len(layer.shape) - 1](layer.shape[0]),
-    "relu": lambda _, __: nn.ReLU(),
-    "linear": lambda layer, features: nn.Linear(features, layer.shape[0]),
-    "max_pool": lambda layer, _: _MAX_POOL[len(layer.kernel)](layer.kernel, layer.stride, layer.padding),
-    "avg_pool": lambda layer, _: _AVG_POOL[len(layer.kernel)](
-        layer.kernel, layer.stride, layer.padding, count_include_pad=False
-    ),
+    "linear": lambda layer, shape: nn.Linear(shape[0], layer.shape[0]),
+    "max_pool": _pool,
+    "avg_pool": _pool,
     "global_pool": lambda layer, _: _GLOBAL_POOL[len(layer.shape) - 1](1),
     "flatten": lambda _, __: nn.Flatten(),
     "add": lambda _, __: Add(),
     "concat": lambda _, __: Concat(),
+    "scale": lambda _, __: Scale(),
+    "zero": lambda layer, _: Zero(layer.stride),
+    "narrow": lambda layer, _: Narrow(layer.shape[0]),
+    "shift": lambda layer, _: Shift(len(layer.shape) - 1),
+    "resize": lambda layer, _: Resize(layer.shape[1:]),
+    "relu": lambda _, __: nn.ReLU(),
+    "relu6": lambda _, __: nn.ReLU6(),
+    "hard_swish": lambda _, __: nn.Hardswish(),
+    "hard_sigmoid": lambda _, __: nn.Hardsigmoid(),
+    "sigmoid": lambda _, __: nn.Sigmoid(),
+    "silu": lambda _, __: nn.SiLU(),
+    "gelu": lambda _, __: nn.GELU(),
+    "tanh": lambda _, __: nn.Tanh(),
 }
-"""How each kind of layer is made, from the layer and the channels of its first input."""
+"""How each kind of layer is made, from the layer and the shape of its first input."""
 
 
 class Network(nn.Module):
@@ -74,27 +154,22 @@ class Network(nn.Module):
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         self._steps: list[tuple[str, tuple[int, ...]]] = []  # (module, inputs); index -1 is the input
-        outputs: list[int] = []  # place -> index of the step that ends it
-        for placed in plan:
-            feeds = [outputs[place] if place >= 0 else -1 for place in placed.inputs]
+        outputs: list[int] = []  # index of the step that ends each operation
+        for prefix, fragment, places in flattened(plan):
+            feeds = [outputs[place] if place >= 0 else -1 for place in places]
             start = len(self._steps)
-            for layer in placed.fragment.layers:
+            for layer in fragment.layers:
                 sources = tuple(feeds[-1 - i] if i < 0 else start + i for i in layer.inputs)
                 first = layer.inputs[0]
-                shape = (
-                    placed.fragment.inputs[-1 - first] if first < 0 else placed.fragment.layers[first].shape
-                )
-                name = f"{placed.name}.{layer.name}"
-                self._set(name, MAKE[layer.kind](layer, shape[0]))
+                shape = fragment.inputs[-1 - first] if first < 0 else fragment.layers[first].shape
+                name = f"{prefix}.{layer.name}"
+                self._set(name, MAKE[layer.kind](layer, shape))
                 self._steps.append((name, sources))
             outputs.append(len(self._steps) - 1)
+        last_read = {source: step for step, (_, sources) in enumerate(self._steps) for source in sources}
         self._done = [  # what nobody reads after each step
-            [
-                source
-                for source in set(sources)
-                if all(source not in later for _, later in self._steps[i + 1 :])
-            ]
-            for i, (_, sources) in enumerate(self._steps)
+            [source for source in set(sources) if last_read[source] == step]
+            for step, (_, sources) in enumerate(self._steps)
         ]
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Conv2d):

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
-from nas.architecture import InvalidArchitecture, Node, Params
+from nas.architecture import InvalidArchitecture, Node, Params, Scalar
 from search_spaces.fragments import Builder, Fragment, Shape
 
-Emit = Callable[[Builder, Mapping[str, int]], None]
+Emit = Callable[[Builder, Mapping[str, Any]], object]
+
+PLACE = ("stride", "width")
+"""What an operation may take from its place instead of from its node."""
 
 
 @dataclass(frozen=True)
@@ -17,43 +21,74 @@ class Operation:
     """One row of the table.
 
     Attributes:
-        params: names of its integer parameters.
+        params: names of its positive integer parameters.
         emit: writes the layers; inputs are -1, -2 … in order.
         inputs: smallest and largest number of inputs (None for no largest).
+        options: parameters that are one of a few values: {"activation": ("relu", "gelu")}.
+        place: which of `PLACE` the place says: in cells the width and the stride are the template's.
+        zero: it puts out zeros, whatever it reads.
     """
 
     params: tuple[str, ...]
     emit: Emit
     inputs: tuple[int, int | None] = (1, 1)
-    _cached: Callable[[Params, tuple[Shape, ...]], Fragment] = field(init=False, repr=False)
+    options: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
+    place: tuple[str, ...] = ()
+    zero: bool = False
+    _cached: Callable[[Params, tuple[Shape, ...], tuple[int, ...]], Fragment] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_cached", lru_cache(maxsize=65536)(self._fragment))
 
-    def fragments(self, params: Params, shapes: tuple[Shape, ...]) -> Fragment:
+    def fragments(
+        self, params: Params, shapes: tuple[Shape, ...], stride: int = 1, width: int = 0
+    ) -> Fragment:
         """The layers at these input shapes; raises `InvalidArchitecture` if they cannot be."""
         for name, value in params:  # not in the cache, to which 1, 1.0 and True are equal
             if type(value) is not int or value < 1:
-                raise InvalidArchitecture(f"parameter {name!r} must be a positive integer, but got {value!r}")
-        return self._cached(params, shapes)
+                self._check_option(name, value)
+        if not self.place:
+            return self._cached(params, shapes, ())
+        if len(self.place) == 2:
+            return self._cached(params, shapes, (stride, width))
+        return self._cached(params, shapes, (stride if self.place == ("stride",) else width,))
 
-    def _fragment(self, params: Params, shapes: tuple[Shape, ...]) -> Fragment:
+    def _check_option(self, name: str, value: Scalar) -> None:
+        options = self.options.get(name)
+        if options is None:
+            raise InvalidArchitecture(f"parameter {name!r} must be a positive integer, but got {value!r}")
+        if not any(type(value) is type(option) and value == option for option in options):
+            raise InvalidArchitecture(f"parameter {name!r} must be one of {options}, but got {value!r}")
+
+    def _fragment(self, params: Params, shapes: tuple[Shape, ...], place: tuple[int, ...]) -> Fragment:
         fewest, most = self.inputs
         if len(shapes) < fewest or (most is not None and len(shapes) > most):
             rule = f"{fewest} input(s)" if fewest == most else f"at least {fewest} inputs"
             raise InvalidArchitecture(f"it must have {rule}, but got {len(shapes)}")
+        given = dict(params)
+        names = (*self.params, *self.options)
+        if set(given) != set(names):
+            raise InvalidArchitecture(f"its parameters must be {sorted(names)}, but got {sorted(given)}")
+        for name, value in params:
+            if name in self.options:
+                self._check_option(name, value)
         builder = Builder(*shapes)
-        given = {name: int(value) for name, value in params}
-        if set(given) != set(self.params):
-            raise InvalidArchitecture(
-                f"its parameters must be {sorted(self.params)}, but got {sorted(given)}"
-            )
-        self.emit(builder, given)
+        self.emit(builder, given | dict(zip(self.place, place, strict=True)))
         return builder.done()
 
 
-def fragment_of(table: Mapping[str, Operation], node: Node, shapes: tuple[Shape, ...]) -> Fragment:
+def fragment_of(
+    table: Mapping[str, Operation],
+    node: Node,
+    shapes: tuple[Shape, ...],
+    stride: int = 1,
+    width: int = 0,
+) -> Fragment:
     """What `node` is made of at these input shapes.
+
+    Args:
+        table: the space's operations.
+        stride, width: what the place says, to operations that ask for it.
 
     Raises:
         InvalidArchitecture: unknown op, wrong number of inputs, wrong parameters, shapes that do not fit.
@@ -62,7 +97,7 @@ def fragment_of(table: Mapping[str, Operation], node: Node, shapes: tuple[Shape,
     if operation is None:
         raise InvalidArchitecture(f"node {node.id}: op must be one of {sorted(table)}, but got {node.op!r}")
     try:
-        return operation.fragments(node.params, shapes)
+        return operation.fragments(node.params, shapes, stride, width)
     except InvalidArchitecture as error:
         raise InvalidArchitecture(f"node {node.id} ({node.op}): {error}") from error
 
@@ -70,22 +105,19 @@ def fragment_of(table: Mapping[str, Operation], node: Node, shapes: tuple[Shape,
 # --- the ops -----------------------------------------------------------------------------------------
 
 
-def _conv(b: Builder, p: Mapping[str, int]) -> None:
-    _odd(p["kernel"])
+def _conv(b: Builder, p: Mapping[str, Any]) -> None:
     b.conv_bn_relu("block", -1, p["width"], p["kernel"], p["stride"])
 
 
-def _sepconv(b: Builder, p: Mapping[str, int]) -> None:
+def _sepconv(b: Builder, p: Mapping[str, Any]) -> None:
     """Depthwise-separable convolution (MobileNet, Howard et al. 2017, figure 3)."""
-    _odd(p["kernel"])
     channels = b.shape(-1)[0]
     depthwise = b.conv_bn_relu("depthwise", -1, channels, p["kernel"], p["stride"], groups=channels)
     b.conv_bn_relu("pointwise", depthwise, p["width"], 1)
 
 
-def _mbconv(b: Builder, p: Mapping[str, int]) -> None:
+def _mbconv(b: Builder, p: Mapping[str, Any]) -> None:
     """Inverted residual (MobileNetV2, Sandler et al. 2018, table 1); residual where shapes agree."""
-    _odd(p["kernel"])
     hidden = b.shape(-1)[0] * p["expand"]
     x = b.conv_bn_relu("expand", -1, hidden, 1)
     x = b.conv_bn_relu("depthwise", x, hidden, p["kernel"], p["stride"], groups=hidden)
@@ -94,23 +126,18 @@ def _mbconv(b: Builder, p: Mapping[str, int]) -> None:
         b.add("residual", (x, -1))
 
 
-def _identity(b: Builder, p: Mapping[str, int]) -> None:
+def _identity(b: Builder, p: Mapping[str, Any]) -> None:
     """Nothing where the shape stays, else a 1x1 convolution and batch norm."""
     if p["stride"] != 1 or p["width"] != b.shape(-1)[0]:
         b.conv_bn("projection", -1, p["width"], 1, p["stride"])
 
 
-def _add(b: Builder, _: Mapping[str, int]) -> None:
+def _add(b: Builder, _: Mapping[str, Any]) -> None:
     b.add("sum", [-1 - i for i in range(b.inputs)])
 
 
-def _concat(b: Builder, _: Mapping[str, int]) -> None:
+def _concat(b: Builder, _: Mapping[str, Any]) -> None:
     b.concat("concat", [-1 - i for i in range(b.inputs)])
-
-
-def _odd(kernel: int) -> None:
-    if kernel % 2 == 0:
-        raise InvalidArchitecture(f"kernel must be odd, but got {kernel}")
 
 
 BLOCKS: Mapping[str, Operation] = {
@@ -126,3 +153,22 @@ JOINS: Mapping[str, Operation] = {
     "concat": Operation((), _concat, (1, None)),
 }
 """Ops that join several inputs."""
+
+
+def _classifier(b: Builder, p: Mapping[str, Any]) -> None:
+    b.linear("linear", b.flatten("flatten", b.global_pool("pool", -1)), p["classes"])
+
+
+def _wide_classifier(b: Builder, p: Mapping[str, Any]) -> None:
+    x = b.conv_bn_relu("expand", -1, p["width"], 1)
+    b.linear("linear", b.flatten("flatten", b.global_pool("pool", x)), p["classes"])
+
+
+STEM = BLOCKS["conv"]
+"""The first layers of most networks."""
+
+CLASSIFIER = Operation(("classes",), _classifier)
+"""The last layers: mean over space, linear."""
+
+WIDE_CLASSIFIER = Operation(("classes", "width"), _wide_classifier)
+"""A 1x1 convolution to `width`, then the same."""

@@ -1,10 +1,10 @@
-"""A plan: fragments placed one after the other. It is what is costed, and what is built."""
+"""A plan: operations placed one after the other, cells within it. It is what is costed, and what is built."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from typing import Any
 
 from nas.protocols import Cost
 from search_spaces.fragments import FLOAT32_BYTES, IN_PLACE, Fragment, Shape, elements
@@ -12,61 +12,137 @@ from search_spaces.fragments import FLOAT32_BYTES, IN_PLACE, Fragment, Shape, el
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A fragment at its place in the network.
+    """A part at its place in the network, or in a cell.
 
     Attributes:
-        name: dotted prefix of its modules, e.g. "net.n3": graph position and node id.
-        inputs: indices of earlier places; -1 is the network's input.
+        name: dotted prefix of its modules, e.g. "net" or "normal.3" for a graph, "n5" for a node.
+        part: the layers of an operation, or a cell.
+        inputs: indices of earlier places; -1 - i is the i-th input of the network (i = 0) or cell.
     """
 
     name: str
-    fragment: Fragment
+    part: Part
     inputs: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Cell:
+    """A graph at given input shapes: a plan within a plan.
+
+    Attributes:
+        inputs: shapes of its inputs, each of which is read.
+        places: its operations, in order.
+        output: the place of its output; one that is no input.
+        peaks: memoises `peak`.
+    """
+
+    inputs: tuple[Shape, ...]
+    places: tuple[Placed, ...]
+    output: int
+    params: int = field(init=False)
+    macs: int = field(init=False)
+    shape: Shape = field(init=False)
+    peaks: dict[Any, int] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "params", sum([placed.part.params for placed in self.places]))
+        object.__setattr__(self, "macs", sum([placed.part.macs for placed in self.places]))
+        shape = self.places[self.output].part.shape if self.output >= 0 else self.inputs[-1 - self.output]
+        object.__setattr__(self, "shape", shape)
+
+
+Part = Fragment | Cell
 Plan = Sequence[Placed]
 
 
 def plan_cost(input_shape: Shape, plan: Plan) -> Cost:
     """Params, MACs and peak activation memory of a plan, run in its order (float32, batch 1)."""
-    last_read = [-1] * (len(plan) + 1)  # shifted by one: place -1, the input, is entry 0
-    for index, placed in enumerate(plan):
-        for source in placed.inputs:
-            last_read[source + 1] = index
-    last_read[len(plan)] = len(plan)  # the output stays
-    shapes = [input_shape]
-    alive: dict[int, int] = {0: elements(input_shape)}
-    peak = alive[0]
-    params = macs = 0
-    for index, placed in enumerate(plan):
-        fragment = placed.fragment
-        params += fragment.params
-        macs += fragment.macs
-        slots = [source + 1 for source in placed.inputs]
-        kept = tuple(last_read[slot] > index for slot in slots)
-        outside = sum(alive.values()) - sum(alive[slot] for slot in set(slots))
-        peak = max(peak, outside + _fragment_peak(fragment, _groups(slots), kept))
-        shapes.append(fragment.shape)
-        alive[index + 1] = elements(fragment.shape)
-        for slot in {*slots, index + 1}:
-            if last_read[slot] <= index:
-                del alive[slot]
-    return Cost(params, macs, peak * FLOAT32_BYTES)
+    whole = Cell((input_shape,), tuple(plan), len(plan) - 1)
+    return Cost(whole.params, whole.macs, peak(whole, (0,), (False,)) * FLOAT32_BYTES)
 
 
-def _groups(slots: Sequence[int]) -> tuple[int, ...]:
-    """For each input the first input that is the same tensor: add(x, x) holds x once."""
-    return tuple(slots.index(slot) for slot in slots)
+def flattened(plan: Plan) -> list[tuple[str, Fragment, tuple[int, ...]]]:
+    """The operations of a plan, those of its cells in their places: (name, layers, inputs as in `Placed`)."""
+    flat: list[tuple[str, Fragment, tuple[int, ...]]] = []
+
+    def lay(places: Plan, prefix: str, sources: Sequence[int]) -> list[int]:
+        """Appends `places`; gives for each of them the index in `flat` of what it puts out."""
+        ends: list[int] = []
+        for placed in places:
+            feeds = tuple(ends[i] if i >= 0 else sources[-1 - i] for i in placed.inputs)
+            if isinstance(placed.part, Cell):
+                inner = lay(placed.part.places, f"{prefix}{placed.name}.", feeds)
+                output = placed.part.output
+                ends.append(inner[output] if output >= 0 else feeds[-1 - output])
+            else:
+                flat.append((prefix + placed.name, placed.part, feeds))
+                ends.append(len(flat) - 1)
+        return ends
+
+    lay(plan, "", (-1,))
+    return flat
 
 
-@lru_cache(maxsize=65536)
-def _fragment_peak(fragment: Fragment, groups: tuple[int, ...], kept: tuple[bool, ...]) -> int:
-    """Most elements alive while the fragment runs, its inputs included, each until it is read last.
+# --- memory ------------------------------------------------------------------------------------------
+
+
+def peak(part: Part, groups: tuple[int, ...], kept: tuple[bool, ...]) -> int:
+    """Most elements alive while the part runs, its inputs included, each until it is read last.
 
     Args:
-        groups: see `_groups`.
+        part: what runs.
+        groups: for each input the first input that is the same tensor: add(x, x) holds x once.
         kept: which inputs somebody reads afterwards.
     """
+    key = (groups, kept)
+    found = part.peaks.get(key)
+    if found is None:
+        measure = _cell_peak if isinstance(part, Cell) else _fragment_peak
+        found = part.peaks[key] = measure(part, groups, kept)  # type: ignore[arg-type]
+    return found
+
+
+def _cell_peak(cell: Cell, groups: tuple[int, ...], kept: tuple[bool, ...]) -> int:
+    count = len(groups)
+    tensors = [  # of each place, what it reads: inputs first, then places
+        [groups[-1 - i] if i < 0 else count + i for i in placed.inputs] for placed in cell.places
+    ]
+    last_read = {}
+    for index, reads in enumerate(tensors):
+        for tensor in reads:
+            last_read[tensor] = index
+    end = len(tensors)
+    for i, keep in enumerate(kept):
+        if keep:
+            last_read[groups[i]] = end
+    last_read[groups[-1 - cell.output] if cell.output < 0 else count + cell.output] = end
+
+    sizes = {group: elements(cell.inputs[group]) for group in groups}
+    alive = total = sum(sizes.values())  # elements alive between two places
+    for index, placed in enumerate(cell.places):
+        reads = tensors[index]
+        part = placed.part
+        size = elements(part.shape)
+        sizes[count + index] = size
+        if len(reads) == 1:  # nearly always
+            (tensor,) = reads
+            keep = last_read[tensor] > index
+            most = alive - sizes[tensor] + peak(part, (0,), (keep,))
+            if not keep:
+                alive -= sizes[tensor]
+        else:
+            first = tuple(map(reads.index, reads))
+            keeps = tuple([last_read[tensor] > index for tensor in reads])
+            read = set(reads)
+            most = alive - sum([sizes[tensor] for tensor in read]) + peak(part, first, keeps)
+            alive -= sum([sizes[tensor] for tensor in read if last_read[tensor] == index])
+        total = max(total, most)
+        if count + index in last_read:
+            alive += size
+    return total
+
+
+def _fragment_peak(fragment: Fragment, groups: tuple[int, ...], kept: tuple[bool, ...]) -> int:
     layers = fragment.layers
     read: dict[int, int] = {}  # tensor -> the layer that reads it last
     for index, layer in enumerate(layers):
@@ -88,9 +164,9 @@ def _fragment_peak(fragment: Fragment, groups: tuple[int, ...], kept: tuple[bool
         needed[home[index]] = read.get(index, index)
 
     alive = {home[-1 - group] for group in groups}
-    peak = sum(sizes[memory] for memory in alive)
+    most = sum(sizes[memory] for memory in alive)
     for index in range(len(layers)):
         alive.add(home[index])
-        peak = max(peak, sum(sizes[memory] for memory in alive))
+        most = max(most, sum(sizes[memory] for memory in alive))
         alive = {memory for memory in alive if needed[memory] > index}
-    return peak
+    return most

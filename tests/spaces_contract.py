@@ -20,7 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas.architecture import Architecture, InvalidArchitecture
 from nas.protocols import SearchSpace
-from search_spaces.modules import Add, Concat
+from objectives.onnx_graph import to_onnx
+from search_spaces import modules as m
+from search_spaces.fragments import ACTIVATIONS, IN_PLACE
+from search_spaces.plan import flattened
 
 SAMPLES = 30
 
@@ -30,7 +33,20 @@ def zero(module: nn.Module, inputs: Any, output: Any) -> None:
 
 
 UNCOUNTED = dict.fromkeys(
-    (nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, Add, Concat), zero
+    [
+        *(nn.BatchNorm1d, nn.BatchNorm2d, nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d),
+        *(
+            nn.AdaptiveAvgPool1d,
+            nn.AdaptiveAvgPool2d,
+            m.Add,
+            m.Concat,
+            m.Scale,
+            m.Zero,
+        ),
+        *(m.Narrow, m.Shift, m.Resize),
+        *(type(m.MAKE[kind](None, ())) for kind in ACTIVATIONS),
+    ],
+    zero,
 )
 
 
@@ -42,25 +58,34 @@ def nodes(arch: Architecture) -> dict[tuple[str, int], tuple[str, Any]]:
     return {(name, node.id): (node.op, node.params) for name, graph in arch.graphs for node in graph}
 
 
+def written(arch: Architecture) -> tuple[Any, ...]:
+    """What is written, whatever the ids are: nodes by their place in the list."""
+    graphs = []
+    for name, graph in arch.graphs:
+        place = {node.id: i for i, node in enumerate(graph)}
+        graphs.append(
+            (name, tuple((n.op, n.params, tuple(place[source] for source in n.inputs)) for n in graph))
+        )
+    return (*graphs, arch.params)
+
+
 def slow_peak_bytes(input_shape: tuple[int, ...], plan: Any) -> int:
     """Peak activation memory by simulation, layer by layer over the whole network.
 
     Every tensor is a name for a buffer. Before a layer runs, the buffers of all tensors that it or a later
-    layer reads (or that are the output) are alive; its own output is alive too. Batch norm, ReLU and
+    layer reads (or that are the output) are alive; its own output is alive too. Batch norm, activations and
     flatten write into the buffer of their input if no later layer reads a tensor of that buffer.
     """
     steps: list[tuple[str, list[str], str, tuple[int, ...]]] = []  # kind, inputs, output, shape
     ends = ["input"]
-    for placed in plan:
-        feeds = [ends[source + 1] for source in placed.inputs]
-        for i, layer in enumerate(placed.fragment.layers):
+    for prefix, fragment, places in flattened(plan):
+        feeds = [ends[source + 1] for source in places]
+        for layer in fragment.layers:
             sources = [
-                feeds[-1 - s] if s < 0 else f"{placed.name}.{placed.fragment.layers[s].name}"
-                for s in layer.inputs
+                feeds[-1 - i] if i < 0 else f"{prefix}.{fragment.layers[i].name}" for i in layer.inputs
             ]
-            steps.append((layer.kind, sources, f"{placed.name}.{layer.name}", layer.shape))
-            assert i < len(placed.fragment.layers)
-        ends.append(steps[-1][2] if placed.fragment.layers else feeds[0])
+            steps.append((layer.kind, sources, f"{prefix}.{layer.name}", layer.shape))
+        ends.append(steps[-1][2])
     output = ends[-1]
     buffer = {"input": "input"}
     size = {"input": int(np.prod(input_shape))}
@@ -72,7 +97,7 @@ def slow_peak_bytes(input_shape: tuple[int, ...], plan: Any) -> int:
     peak = size["input"]
     for i, (kind, sources, name, shape) in enumerate(steps):
         before = needed_from(i)
-        if kind in ("batch_norm", "relu", "flatten") and buffer[sources[0]] not in needed_from(i + 1):
+        if kind in IN_PLACE and buffer[sources[0]] not in needed_from(i + 1):
             buffer[name] = buffer[sources[0]]
         else:
             buffer[name] = name
@@ -86,6 +111,12 @@ class SpaceContract:
 
     neighbors_are_mutations = True
     """Whether `neighbors` holds everything that `mutate` can give."""
+
+    nodes_a_change = 2
+    """Most nodes that keep their id and get another op or other params in one mutation."""
+
+    constants_are_dropped = False
+    """Whether canonical forms leave out ops that see zeros only, of which batch norm can make a constant."""
 
     def make(self) -> Any:
         raise NotImplementedError
@@ -122,18 +153,22 @@ class SpaceContract:
 
     def test_a_mutation_is_valid_new_and_keeps_ids(self, space: Any, samples: list[Architecture]) -> None:
         rng = np.random.default_rng(1)
+        mutations = different = 0
         for start in samples:
             arch = start
             for _ in range(10):
                 child = space.mutate(arch, rng)
                 space.check(child)
-                assert child.key != arch.key
+                assert child != arch
+                different += child.key != arch.key
+                mutations += 1
                 fresh = ids(child) - ids(arch)
                 assert not {i for _, i in fresh} & {i for _, i in ids(arch)}
                 before, after = nodes(arch), nodes(child)
                 changed = [n for n in before.keys() & after.keys() if before[n] != after[n]]
-                assert len(changed) <= 2  # a stride that moves changes two nodes
+                assert len(changed) <= self.nodes_a_change
                 arch = child
+        assert different > 0.9 * mutations  # an edge moved between twins gives an isomorphic graph
 
     def test_neighbors_are_valid_and_hold_every_mutation(
         self, space: Any, samples: list[Architecture]
@@ -142,7 +177,7 @@ class SpaceContract:
         for arch in samples[:8]:
             around = space.neighbors(arch)
             keys = {other.key for other in around}
-            assert arch.key not in keys
+            assert arch not in around
             for other in around:
                 space.check(other)
             if self.neighbors_are_mutations:
@@ -296,10 +331,11 @@ class SpaceContract:
         for arch in samples[:4]:
             written, network = space.build(arch), space.build(space.canonical(arch))
             for module in written.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                     nn.init.uniform_(module.weight, 0.5, 1.5)
-                    nn.init.normal_(module.bias)
-                    nn.init.normal_(module.running_mean)
+                    if not self.constants_are_dropped:
+                        nn.init.normal_(module.bias)
+                        nn.init.normal_(module.running_mean)
             weights = written.state_dict()
             assert set(network.state_dict()) <= set(weights)
             network.load_state_dict({name: weights[name] for name in network.state_dict()})
@@ -311,8 +347,43 @@ class SpaceContract:
             assert all(p.grad is not None for p in network.parameters())
 
     def test_parameter_names_hold_graph_and_node_id(self, space: Any, samples: list[Architecture]) -> None:
-        arch = samples[0]
-        names = [name for name, _ in space.build(space.canonical(arch)).named_parameters()]
-        known = {f"n{node_id}" for _, node_id in ids(arch)}
-        inside = [name.split(".") for name in names if name.split(".")[0] in {g for g, _ in arch.graphs}]
-        assert all(len(parts) > 2 and parts[1] in known for parts in inside)
+        """As net.n3.conv.weight or, for the copies of a cell, normal.0.n3.conv.weight."""
+        for arch in samples[:5]:
+            names = [name for name, _ in space.build(arch).named_parameters()]
+            known = {(graph, f"n{node_id}") for graph, node_id in ids(arch)}
+            for name in names:
+                graph, *rest = name.split(".")
+                if graph in {of_graph for of_graph, _ in arch.graphs} and not rest[0].startswith("pre"):
+                    node = rest[1] if rest[0].isdigit() else rest[0]
+                    if not node.startswith("pre"):
+                        assert (graph, node) in known, name
+
+    def test_onnx_computes_the_same(self, space: Any, samples: list[Architecture]) -> None:
+        import onnxruntime
+
+        torch.manual_seed(0)
+        x = torch.randn(2, *space.input_shape)
+        for arch in samples[:3]:
+            model = space.build(space.canonical(arch)).eval()
+            session = onnxruntime.InferenceSession(to_onnx(model, space.input_shape))
+            (logits,) = session.run(None, {"input": x.numpy()})
+            expected = model(x).detach()
+            torch.testing.assert_close(
+                torch.from_numpy(logits), expected, rtol=0, atol=1e-4 * float(expected.abs().max())
+            )
+
+    # --- size --------------------------------------------------------------------------------------
+
+    def test_size_counts_written_forms(self, space: Any) -> None:
+        """Where the space is small enough: as many as neighbours reach."""
+        assert isinstance(space.size(), int)
+        if space.size() > 3000:
+            return
+        start = space.sample(np.random.default_rng(0))
+        reached, waiting = {written(start)}, [start]
+        while waiting:
+            for other in space.neighbors(waiting.pop()):
+                if written(other) not in reached:
+                    reached.add(written(other))
+                    waiting.append(other)
+        assert len(reached) == space.size()

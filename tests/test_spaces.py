@@ -16,9 +16,10 @@ from nas.architecture import Architecture, Graph, InvalidArchitecture, Node
 from nas.protocols import NothingToChange
 from search_spaces.chain import ChainSpace
 from search_spaces.fragments import Builder
-from search_spaces.graph_space import GraphSpace
+from search_spaces.graph_space import GraphSpace, Site
+from search_spaces.nasbench201 import NASBench201Space
 from search_spaces.nasbench_macro import NASBenchMacroSpace
-from search_spaces.operations import BLOCKS, JOINS
+from search_spaces.operations import BLOCKS, CLASSIFIER, JOINS
 from search_spaces.plan import Placed, plan_cost
 
 
@@ -65,6 +66,25 @@ class TestMacro(SpaceContract):
         return NASBenchMacroSpace((3, 16, 16))
 
 
+class TestChainOfSeries(SpaceContract):
+    def make(self) -> ChainSpace:
+        return ChainSpace((3, 19), classes=4, depth=(1, 4), kernels=(3, 9), widths=(4, 8), stem=4)
+
+
+class TestNASBench201(SpaceContract):
+    constants_are_dropped = True
+
+    def make(self) -> NASBench201Space:
+        return NASBench201Space((3, 16, 16), cells=2, width=4)
+
+
+class TestNASBench201OnOddImages(SpaceContract):
+    constants_are_dropped = True
+
+    def make(self) -> NASBench201Space:
+        return NASBench201Space((1, 7, 10), classes=3, cells=1, width=8)
+
+
 class TestMacroOnOddImages(SpaceContract):
     def make(self) -> NASBenchMacroSpace:
         return NASBenchMacroSpace((1, 9, 12), classes=3)
@@ -76,7 +96,10 @@ class TestMacroOnOddImages(SpaceContract):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"input_shape": (8, 8)}, r"input_shape must be \(channels, height, width\).*\(8, 8\)"),
+        (
+            {"input_shape": (8,)},
+            r"input_shape must be \(channels, length\) or \(channels, height, width\).*\(8,\)",
+        ),
         ({"input_shape": (1, 0, 8)}, "input_shape must be"),
         ({"input_shape": (1, 8.0, 8)}, "input_shape must be"),
         ({"classes": 1}, "`classes >= 2` must hold, but got classes=1"),
@@ -287,17 +310,15 @@ class AnyGraph(GraphSpace):
 
     def plan(self, arch: Architecture) -> list[Placed]:
         plan: list[Placed] = []
-        end = self.place_graph(plan, arch.graph(), "net", (-1,))
-        self.place(
-            plan, "head", end, lambda b: b.linear("l", b.flatten("f", b.global_pool("p", -1)), self.classes)
-        )
+        end = self.place_graph(plan, "net", arch.graph())
+        self.place(plan, "head", CLASSIFIER, end, classes=self.classes)
         return plan
 
     def check_form(self, arch: Architecture) -> None:
         pass
 
-    def input_shapes(self, graph: str) -> tuple[tuple[int, ...], ...]:
-        return (self.input_shape,)
+    def site(self, graph: str) -> Site:
+        return Site((self.input_shape,))
 
 
 def random_graph(rng: np.random.Generator) -> Architecture:

@@ -148,28 +148,24 @@ class Network(nn.Module):
     """A plan that runs: float32[batch, *input_shape] -> float32[batch, classes].
 
     The modules stand in a tree by their dotted names, so that the parameters of node 3 of graph
-    "net" are all named "net.n3.…". Convolutions that a ReLU follows are drawn from He's normal law.
+    "net" are all named "net.n3.…". Convolutions are drawn from He's normal law.
+
+    Attributes:
+        program: the layers in the order they run, each by the name of its module; see `flattened`.
     """
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
-        self._steps: list[tuple[str, tuple[int, ...]]] = []  # (module, inputs); index -1 is the input
-        outputs: list[int] = []  # index of the step that ends each operation
-        for prefix, fragment, places in flattened(plan):
-            feeds = [outputs[place] if place >= 0 else -1 for place in places]
-            start = len(self._steps)
-            for layer in fragment.layers:
-                sources = tuple(feeds[-1 - i] if i < 0 else start + i for i in layer.inputs)
-                first = layer.inputs[0]
-                shape = fragment.inputs[-1 - first] if first < 0 else fragment.layers[first].shape
-                name = f"{prefix}.{layer.name}"
-                self._set(name, MAKE[layer.kind](layer, shape))
-                self._steps.append((name, sources))
-            outputs.append(len(self._steps) - 1)
-        last_read = {source: step for step, (_, sources) in enumerate(self._steps) for source in sources}
+        self.program = tuple(flattened(plan))
+        last_read: dict[int, int] = {}
+        for step, layer in enumerate(self.program):
+            first = layer.inputs[0]
+            shape = self.program[first].shape if first >= 0 else plan[0].part.inputs[0]
+            self._set(layer.name, MAKE[layer.kind](layer, shape))
+            last_read.update(dict.fromkeys(layer.inputs, step))
         self._done = [  # what nobody reads after each step
-            [source for source in set(sources) if last_read[source] == step]
-            for step, (_, sources) in enumerate(self._steps)
+            [source for source in set(layer.inputs) if last_read[source] == step]
+            for step, layer in enumerate(self.program)
         ]
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Conv2d):
@@ -186,8 +182,8 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         values: dict[int, Tensor] = {-1: x}
-        for index, (name, sources) in enumerate(self._steps):
-            values[index] = self.get_submodule(name)(*(values[source] for source in sources))
-            for source in self._done[index]:
+        for step, layer in enumerate(self.program):
+            values[step] = self.get_submodule(layer.name)(*(values[source] for source in layer.inputs))
+            for source in self._done[step]:
                 del values[source]
-        return values[len(self._steps) - 1]
+        return values[len(self.program) - 1]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nas.protocols import Cost
-from search_spaces.fragments import FLOAT32_BYTES, IN_PLACE, Fragment, Shape, elements
+from search_spaces.fragments import FLOAT32_BYTES, IN_PLACE, Fragment, Layer, Shape, elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +61,27 @@ def plan_cost(input_shape: Shape, plan: Plan) -> Cost:
     return Cost(whole.params, whole.macs, peak(whole, (0,), (False,)) * FLOAT32_BYTES)
 
 
-def flattened(plan: Plan) -> list[tuple[str, Fragment, tuple[int, ...]]]:
-    """The operations of a plan, those of its cells in their places: (name, layers, inputs as in `Placed`)."""
-    flat: list[tuple[str, Fragment, tuple[int, ...]]] = []
+def flattened(plan: Plan) -> list[Layer]:
+    """All primitive layers in the order they run, cells and operations taken apart.
+
+    Names are the full ones of their modules; inputs are indices in this list, -1 is the network's input.
+    """
+    flat: list[Layer] = []
 
     def lay(places: Plan, prefix: str, sources: Sequence[int]) -> list[int]:
         """Appends `places`; gives for each of them the index in `flat` of what it puts out."""
         ends: list[int] = []
         for placed in places:
             feeds = tuple(ends[i] if i >= 0 else sources[-1 - i] for i in placed.inputs)
-            if isinstance(placed.part, Cell):
-                inner = lay(placed.part.places, f"{prefix}{placed.name}.", feeds)
-                output = placed.part.output
-                ends.append(inner[output] if output >= 0 else feeds[-1 - output])
+            part, name = placed.part, prefix + placed.name
+            if isinstance(part, Cell):
+                inner = lay(part.places, f"{name}.", feeds)
+                ends.append(inner[part.output] if part.output >= 0 else feeds[-1 - part.output])
             else:
-                flat.append((prefix + placed.name, placed.part, feeds))
+                start = len(flat)
+                for layer in part.layers:
+                    inputs = tuple(feeds[-1 - i] if i < 0 else start + i for i in layer.inputs)
+                    flat.append(replace(layer, name=f"{name}.{layer.name}", inputs=inputs))
                 ends.append(len(flat) - 1)
         return ends
 

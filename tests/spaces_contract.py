@@ -8,22 +8,25 @@ The network side (built module, thop, FlopCounterMode, memory) is checked where 
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 import thop
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas.architecture import Architecture, InvalidArchitecture
+from nas.architecture import Architecture, Graph, InvalidArchitecture, Node
 from nas.protocols import SearchSpace
 from objectives.onnx_graph import to_onnx
 from search_spaces import modules as m
 from search_spaces.fragments import ACTIVATIONS, IN_PLACE
-from search_spaces.plan import flattened
+from search_spaces.plan import flattened, plan_cost
 
 SAMPLES = 30
 
@@ -69,40 +72,71 @@ def written(arch: Architecture) -> tuple[Any, ...]:
     return (*graphs, arch.params)
 
 
+def relisted(arch: Architecture, rng: np.random.Generator) -> Architecture:
+    """The same architecture with other ids, its nodes listed in another topological order."""
+    graphs = []
+    for name, graph in arch.graphs:
+        names = dict(zip([n.id for n in graph], rng.permutation(3 * len(graph)).tolist(), strict=False))
+        listed: list[Node] = []
+        waiting = list(graph.nodes[:-1])
+        while waiting:
+            done = {node.id for node in listed}
+            ready = [node for node in waiting if done.issuperset(node.inputs)]
+            node = ready[int(rng.integers(len(ready)))]
+            waiting.remove(node)
+            listed.append(node)
+        renamed = [
+            Node(names[n.id], n.op, tuple(names[i] for i in n.inputs), n.params)
+            for n in (*listed, graph.output)
+        ]
+        graphs.append((name, Graph(tuple(renamed))))
+    return Architecture(arch.space, tuple(graphs), arch.params)
+
+
+def isomorphic(a: Architecture, b: Architecture) -> bool:
+    """By networkx: ops, params, outputs and the places of inputs agree; an add has no places."""
+
+    def view(graph: Graph) -> nx.DiGraph:
+        found = nx.DiGraph()
+        for node in graph:
+            found.add_node(node.id, label=(node.op, repr(node.params), node is graph.output))
+            for place, source in enumerate(node.inputs):
+                known = found.edges.get((source, node.id), {"places": []})["places"]
+                found.add_edge(source, node.id, places=sorted([*known, 0 if node.op == "add" else place]))
+        return found
+
+    return a.params == b.params and all(
+        nx.is_isomorphic(view(g), view(h), node_match=dict.__eq__, edge_match=dict.__eq__)
+        for (_, g), (_, h) in zip(a.graphs, b.graphs, strict=True)
+    )
+
+
 def slow_peak_bytes(input_shape: tuple[int, ...], plan: Any) -> int:
     """Peak activation memory by simulation, layer by layer over the whole network.
 
-    Every tensor is a name for a buffer. Before a layer runs, the buffers of all tensors that it or a later
-    layer reads (or that are the output) are alive; its own output is alive too. Batch norm, activations and
+    Every tensor is the index of its layer, and has a buffer. Before a layer runs, the buffers of all tensors
+    that it or a later layer reads (or that are the output) are alive; its own output is alive too. Batch norm, activations and
     flatten write into the buffer of their input if no later layer reads a tensor of that buffer.
     """
-    steps: list[tuple[str, list[str], str, tuple[int, ...]]] = []  # kind, inputs, output, shape
-    ends = ["input"]
-    for prefix, fragment, places in flattened(plan):
-        feeds = [ends[source + 1] for source in places]
-        for layer in fragment.layers:
-            sources = [
-                feeds[-1 - i] if i < 0 else f"{prefix}.{fragment.layers[i].name}" for i in layer.inputs
-            ]
-            steps.append((layer.kind, sources, f"{prefix}.{layer.name}", layer.shape))
-        ends.append(steps[-1][2])
-    output = ends[-1]
-    buffer = {"input": "input"}
-    size = {"input": int(np.prod(input_shape))}
+    steps = flattened(plan)
+    output = len(steps) - 1
+    buffer = {-1: -1}
+    size = {-1: int(np.prod(input_shape))}
 
-    def needed_from(step: int) -> set[str]:
-        reads = {source for _, sources, _, _ in steps[step:] for source in sources}
+    def needed_from(step: int) -> set[int]:
+        reads = {source for layer in steps[step:] for source in layer.inputs}
         return {buffer[tensor] for tensor in (*reads, output) if tensor in buffer}
 
-    peak = size["input"]
-    for i, (kind, sources, name, shape) in enumerate(steps):
+    peak = size[-1]
+    for i, layer in enumerate(steps):
         before = needed_from(i)
-        if kind in IN_PLACE and buffer[sources[0]] not in needed_from(i + 1):
-            buffer[name] = buffer[sources[0]]
+        source = layer.inputs[0]
+        if layer.kind in IN_PLACE and buffer[source] not in needed_from(i + 1):
+            buffer[i] = buffer[source]
         else:
-            buffer[name] = name
-            size[name] = int(np.prod(shape))
-        peak = max(peak, sum(size[b] for b in before | {buffer[name]}))
+            buffer[i] = i
+            size[i] = int(np.prod(layer.shape))
+        peak = max(peak, sum(size[b] for b in before | {buffer[i]}))
     return 4 * peak
 
 
@@ -114,6 +148,8 @@ class SpaceContract:
 
     nodes_a_change = 2
     """Most nodes that keep their id and get another op or other params in one mutation."""
+
+    walked: Any
 
     constants_are_dropped = False
     """Whether canonical forms leave out ops that see zeros only, of which batch norm can make a constant."""
@@ -233,6 +269,43 @@ class SpaceContract:
                 space.check(child)
                 space.check(space.crossover(child, arch, rng))
                 arch = child
+
+    @settings(
+        max_examples=25,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.differing_executors],
+    )
+    @given(seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 6))
+    def test_any_walk_stays_in_the_space(self, seed: int, steps: int) -> None:
+        """Mutations and crossovers one after the other; keys are blind to ids and to the listing."""
+        if "walked" not in vars(type(self)):
+            type(self).walked = self.make()
+        space, rng = self.walked, np.random.default_rng(seed)
+        arch = space.sample(rng)
+        for _ in range(steps):
+            arch = space.crossover(space.mutate(arch, rng), space.sample(rng), rng)
+            space.check(arch)
+        assert Architecture.from_json(arch.to_json()) == arch
+        network = space.canonical(arch)
+        assert space.canonical(network) == network
+        for form in (arch, network):
+            assert relisted(form, rng).key == form.key
+            assert space.cost(form) == plan_cost(space.input_shape, space.plan(form))
+
+    def test_keys_are_equal_exactly_for_isomorphic_networks(
+        self, space: Any, samples: list[Architecture]
+    ) -> None:
+        """Neighbours are alike: of those with the same ops every pair is compared by networkx."""
+        alike: dict[Any, list[Architecture]] = {}
+        for arch in samples[:3]:
+            for other in space.neighbors(arch)[:120]:
+                network = space.canonical(other)
+                ops = tuple(tuple(sorted((n.op, n.params) for n in graph)) for _, graph in network.graphs)
+                alike.setdefault((network.params, ops), []).append(network)
+        pairs = [pair for group in alike.values() for pair in combinations(group, 2)]
+        for a, b in pairs[:: 1 + len(pairs) // 400]:
+            assert (a.key == b.key) == isomorphic(a, b)
 
     def test_encoding_has_one_length(self, space: Any, samples: list[Architecture]) -> None:
         encoded = [space.encode(arch) for arch in samples]

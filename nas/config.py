@@ -82,6 +82,7 @@ momentum = 0.9
 weight_decay = 5e-4
 label_smoothing = 0.1
 clip = 5.0              # largest gradient norm, or "none"
+inherit = "weights"     # children start from their parent's weights; or "nothing"
 device = "cpu"          # "cuda", "cuda:1", "auto"
 
 [hyperband]             # the nested search over each candidate's hyperparameters

@@ -18,6 +18,7 @@ from nas import registry
 from nas.architecture import Architecture, Scalar
 from nas.device import Device
 from nas.hpo import brackets, hyperband, sample_config, within
+from nas.inherit import inherit
 from nas.protocols import Diverged, Measurement, Objective, SearchSpace, Subject
 from nas.seeding import Purpose, integer_seed, stream
 from nas.settings import Settings, SettingsError
@@ -34,6 +35,20 @@ EPOCHS = "epochs.log"
 
 
 @dataclass(frozen=True)
+class Lender:
+    """A parent that lends its weights.
+
+    Attributes:
+        architecture: in its written form.
+        weights: the safetensors file, relative to the study's folder, and its sha256.
+    """
+
+    architecture: Architecture
+    weights: str
+    sha256: str | None
+
+
+@dataclass(frozen=True)
 class Task:
     """One candidate to evaluate, as plain data that goes to another process.
 
@@ -41,6 +56,7 @@ class Task:
         folder: the study's; a worker reads `data/` and writes into `scratch` only.
         scratch: relative to `folder`.
         calibration: constants of the machine by objective.
+        lender: whose weights the candidate starts from, if anyone's.
     """
 
     trial_id: int
@@ -49,6 +65,7 @@ class Task:
     folder: str
     scratch: str
     calibration: Mapping[str, Mapping[str, float]]
+    lender: Lender | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +209,7 @@ def _evaluate(task: Task, workplace: _Workplace) -> Result | Failure:
         cost={**candidate.epochs(), "seconds": time.monotonic() - start},
         weights=f"{task.scratch}/{WINNER}",
         weights_sha256=file_sha256(weights),
+        inherited=candidate.inherited,
     )
 
 
@@ -204,6 +222,7 @@ class _Candidate:
     trainer: SupervisedTrainer
     scratch: Path
     diverged: str = ""
+    inherited: float = 0.0
 
     def config(self, bracket: int, index: int) -> dict[str, Scalar]:
         """Drawn by (trial, bracket, index); the very first one is the study's default, within the ranges."""
@@ -249,8 +268,23 @@ class _Candidate:
         seed = integer_seed(self.task.settings.seed, Purpose.TRAIN, self.task.trial_id, bracket, index)
         with seeded(seed):
             model = self.space.build(self.space.canonical(self.task.proposal.architecture))
+        self._inherit(model)
         checkpoint = self._checkpoint(bracket, index)
         return model, self.trainer.fit(model, self.config(bracket, index), epochs, seed, checkpoint)
+
+    def _inherit(self, model: torch.nn.Module) -> None:
+        """Gives `model` the lender's weights; without its file a candidate starts from nothing."""
+        lender = self.task.lender
+        if lender is None:
+            return
+        try:
+            parent = load_model(
+                self.space, lender.architecture, Path(self.task.folder) / lender.weights, lender.sha256
+            )
+        except WeightsError:
+            return
+        rng = stream(self.task.settings.seed, Purpose.INHERIT, self.task.trial_id)
+        self.inherited = inherit(model, parent, rng).share
 
     def _checkpoint(self, bracket: int, index: int) -> Path:
         return self.scratch / f"s{bracket}-c{index}.safetensors"

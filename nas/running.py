@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nas.data import check
 from nas.device import Device, machine_name
-from nas.evaluator import Outage, Remeasure, Task, evaluate, remeasure, torch_device
+from nas.evaluator import Lender, Outage, Remeasure, Task, evaluate, remeasure, torch_device
 from nas.executors import ProcessExecutor, SerialExecutor
 from nas.protocols import Exhausted, Measurement, Wait
 from nas.settings import SettingsError
@@ -92,7 +92,24 @@ class Runner:
 
     def _task(self, trial: Trial, calibration: Mapping[str, Mapping[str, float]]) -> Task:
         scratch = self._store.scratch(trial.id).relative_to(self._store.folder).as_posix()
-        return Task(trial.id, trial.proposal, self._study.settings, self._folder, scratch, calibration)
+        return Task(
+            trial.id,
+            trial.proposal,
+            self._study.settings,
+            self._folder,
+            scratch,
+            calibration,
+            self._lender(trial),
+        )
+
+    def _lender(self, trial: Trial) -> Lender | None:
+        """The first parent, if it has weights to lend and the study wants them."""
+        if self._study.settings.training.inherit == "nothing" or not trial.proposal.parents:
+            return None
+        parent = self._study.trials[trial.proposal.parents[0]]
+        if not isinstance(parent.outcome, Result) or parent.outcome.weights is None:
+            return None
+        return Lender(parent.architecture, parent.outcome.weights, parent.outcome.weights_sha256)
 
     def _calibration(self) -> Mapping[str, Mapping[str, float]]:
         """The constants of this machine, measured once, before anything runs on it."""

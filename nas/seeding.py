@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     HPARAMS = 3
     TRAIN = 4
     MEASURE = 5
+    INHERIT = 6
 
 
 def _sequence(seed: int, purpose: Purpose, ids: tuple[int, ...]) -> np.random.SeedSequence:

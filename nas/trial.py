@@ -53,6 +53,7 @@ class Result:
             of a rung, "seconds" of wall time.
         weights: path of the winner's safetensors file, relative to the study's folder.
         weights_sha256: hex digest of that file.
+        inherited: share of the parameters whose first values came from `parents[0]`, 0 to 1.
     """
 
     values: Mapping[str, float]
@@ -62,6 +63,7 @@ class Result:
     cost: Mapping[str, float] = field(default_factory=dict)
     weights: str | None = None
     weights_sha256: str | None = None
+    inherited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ def outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
         "cost": dict(outcome.cost),
         "weights": outcome.weights,
         "weights_sha256": outcome.weights_sha256,
+        "inherited": outcome.inherited,
     }
 
 
@@ -180,4 +183,5 @@ def outcome_from_dict(data: Mapping[str, Any]) -> Outcome:
         data["cost"],
         data["weights"],
         data["weights_sha256"],
+        data.get("inherited", 0.0),
     )

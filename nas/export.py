@@ -141,7 +141,7 @@ def export_trial(
 
     Args:
         study_folder: holds `data/`, and the weights that the trial's result names.
-        validation: normalised images `float32[n, C, H, W]` and labels `int64[n]`; the study's if None.
+        validation: normalised inputs `float32[n, *input_shape]` and labels `int64[n]`; the study's if None.
         formats: some of "safetensors", "onnx", "pt2".
         space_recipe: name and options that make the space again, for `load`.
 
@@ -215,7 +215,7 @@ def _export(
             "checks": [asdict(check) for check in checks],
             "preprocessing": {
                 "input": f"float32 [batch, {', '.join(map(str, info.input_shape))}]",
-                "formula": "(pixel * scale - mean) / std",
+                "formula": "(x * scale - mean) / std",
                 "scale": info.scale,
                 "mean": info.mean,
                 "std": info.std,

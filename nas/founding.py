@@ -18,7 +18,16 @@ OWN_FILES = {"study.lock", "study.db", "study.db-wal", "study.db-shm", "data.par
 
 
 def make_search(settings: Settings, info: DataInfo) -> Search:
-    """The search that the settings describe, on inputs of the data set, with no trials yet."""
+    """The search that the settings describe, on inputs of the data set, with no trials yet.
+
+    Raises:
+        UnknownName, SettingsError: the components do not fit together, or not the data.
+    """
+    if settings.data.augment != "none" and len(info.input_shape) != 3:
+        raise SettingsError(
+            f"`data.augment` must be 'none' for inputs that are no images, but got "
+            f"{settings.data.augment!r} for inputs of shape {info.input_shape}"
+        )
     return Search(
         make_space(settings, info.input_shape, len(info.classes)),
         make_objectives(settings),

@@ -50,7 +50,7 @@ class NothingToChange(InvalidArchitecture):
 
 @runtime_checkable
 class SearchSpace(Protocol):
-    """A set of architectures. Constructed with `input_shape` (C, H, W) and `classes`."""
+    """A set of architectures. Constructed with `input_shape`, e.g. (C, H, W), and `classes`."""
 
     name: str
     input_shape: tuple[int, ...]

@@ -34,10 +34,10 @@ class SupervisedTrainer:
     """A `nas.protocols.Trainer` that minimises cross entropy.
 
     Attributes:
-        train, validation: normalised images `float32[n, C, H, W]` and labels `int64[n]`, on one device.
+        train, validation: normalised inputs `float32[n, *input_shape]` and labels `int64[n]`, on one device.
         settings: the defaults of what `hparams` may override.
         horizon: epochs of the full schedule of learning rates, Hyperband's R.
-        augment: what training batches go through.
+        augment: what training batches go through, if they are images.
         turn: entered around each epoch, to wait while others need the machine alone.
         log: called with each new entry of the curve.
     """
@@ -156,7 +156,7 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
 
     Args:
         model: on the device of the data.
-        x: `float32[n, C, H, W]`, normalised.
+        x: `float32[n, *input_shape]`, normalised.
         y: `int64[n]`.
     """
     training = model.training

@@ -19,7 +19,7 @@ import inspect
 import logging
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,7 @@ from torch import Tensor, fx, nn
 
 OPSET = 18  # opset 20 makes ONNX Runtime's AveragePool six times slower
 IR_VERSION = 8  # the one of opset 18, so that older runtimes load the file too
+VIEWS = ("Flatten", "Slice")  # what they put out shares its memory with what they read, in torch
 
 Value = str | Tensor | float
 """A tensor computed in the graph (its name there), a weight, or a number."""
@@ -88,6 +89,10 @@ class Writer:
     def constant(self, array: NDArray[Any]) -> str:
         """Adds a constant, and returns its name."""
         return self._initializer(f"constant_{len(self.initializers)}", array)
+
+    def integers(self, values: Iterable[int]) -> str:
+        """Adds a constant `int64[n]`, and returns its name."""
+        return self.constant(np.array(list(values), np.int64))
 
     def _name(self, value: Value) -> str:
         if isinstance(value, str):
@@ -273,7 +278,54 @@ def _flatten(w: Writer, x: Value, start_dim: int = 0, end_dim: int = -1) -> str:
 
 def _mean(w: Writer, x: Value, dim: Any = None, keepdim: bool = False) -> str:
     _require(dim is not None, "a mean over all dimensions")
-    return w.node("ReduceMean", x, w.constant(np.array(_each(dim, 1), np.int64)), keepdims=int(keepdim))
+    return w.node("ReduceMean", x, w.integers(_each(dim, 1)), keepdims=int(keepdim))
+
+
+def _getitem(w: Writer, x: Value, index: Any) -> Value:
+    """Slices, as in `x[:, :8]` and `x[..., 1:, ::2]`."""
+    items = index if isinstance(index, tuple) else (index,)
+    _require(all(item is ... or isinstance(item, slice) for item in items), f"the index {index}")
+    first_of_last = items.index(...) if ... in items else len(items)
+    slices = {
+        place - (len(items) if place > first_of_last else 0): item
+        for place, item in enumerate(items)
+        if item is not ... and item != slice(None)
+    }
+    for item in slices.values():
+        bounds = (item.start, item.stop, item.step)
+        _require(all(bound is None or type(bound) is int for bound in bounds), f"the index {index}")
+    if not slices:
+        return x
+    starts = [item.start or 0 for item in slices.values()]
+    stops = [np.iinfo(np.int64).max if item.stop is None else item.stop for item in slices.values()]
+    steps = [item.step or 1 for item in slices.values()]
+    return w.node("Slice", x, *(w.integers(values) for values in (starts, stops, slices, steps)))
+
+
+def _pad(w: Writer, x: Value, pad: Any, mode: str = "constant", value: float | None = None) -> str:
+    modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
+    _require(mode in modes, f"padding of the mode {mode!r}")
+    axes = range(-1, -len(pad) // 2 - 1, -1)  # torch pads the last one first
+    pads = w.integers([*pad[::2], *pad[1::2]])
+    return w.node("Pad", x, pads, value or 0.0, w.integers(axes), mode=modes[mode])
+
+
+def _interpolate(
+    w: Writer,
+    x: Value,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> str:
+    axes = {"linear": [2], "bilinear": [2, 3]}.get(mode, [])
+    _require(bool(axes) and not antialias, f"interpolation of the mode {mode!r}, {antialias=}")
+    _require(size is not None, "interpolation by a factor")
+    places = "align_corners" if align_corners else "half_pixel"
+    sizes = w.integers(_each(size, len(axes)))
+    return w.node("Resize", x, "", "", sizes, axes=axes, mode="linear", coordinate_transformation_mode=places)
 
 
 def _cat(w: Writer, tensors: Sequence[Value], dim: int = 0) -> str:
@@ -316,6 +368,9 @@ WRITERS: dict[Callable[..., Any] | str, Callable[..., Value]] = {
     **_called(_global_pool("GlobalMaxPool"), F.adaptive_max_pool1d, F.adaptive_max_pool2d),
     **_called(_flatten, torch.flatten, "flatten"),
     **_called(_mean, torch.mean, "mean"),
+    **_called(_getitem, operator.getitem),
+    **_called(_pad, F.pad),
+    **_called(_interpolate, F.interpolate),
     **_called(_cat, torch.cat, torch.concat),
     **_called(_binary("Add"), operator.add, operator.iadd, torch.add, "add", "add_"),
     **_called(_binary("Mul"), operator.mul, operator.imul, torch.mul, "mul", "mul_"),
@@ -394,7 +449,7 @@ def _in_place(node: fx.Node) -> bool:
 def _overwrite(w: Writer, values: dict[fx.Node, Any], old: Value, new: Value) -> None:
     """From here on, whoever reads `old` reads `new`, as after an in-place call in torch."""
     _require(isinstance(old, str), "an in-place call on a weight")
-    viewed = any(n.op_type == "Flatten" and old in (*n.input, *n.output) for n in w.nodes)
+    viewed = any(n.op_type in VIEWS and old in (*n.input, *n.output) for n in w.nodes)
     _require(not viewed, "an in-place call on a view")
     values.update({node: new for node, value in values.items() if value is old})
 

@@ -79,7 +79,8 @@ class GeneSpace(GraphSpace):
     ) -> None:
         if crossover not in CROSSOVERS:
             raise ValueError(f"crossover must be one of {sorted(CROSSOVERS)}, but got {crossover!r}")
-        self.genes = {name: tuple(of_graph) for name, of_graph in genes.items()}
+        whole_first = sorted(genes, key=lambda name: name != WHOLE)
+        self.genes = {name: tuple(genes[name]) for name in whole_first}
         self.graphs = tuple(name for name in self.genes if name != WHOLE)
         self.mixing = crossover
         self._sizes = np.array([len(gene.choices) for gene in self._all_genes()])
@@ -134,7 +135,8 @@ class GeneSpace(GraphSpace):
         """Raises `InvalidArchitecture` unless some values are written as `arch`."""
         self._read_params(arch)
         for name, graph in arch.graphs:
-            self._read_graphs(name, graph)
+            with self.named(name):
+                self._read_graphs(name, graph)
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Every gene uniform: uniform over the written forms where all genes matter."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -221,11 +222,22 @@ class GraphSpace(ABC):
             width, stride: what the place says, as in `Site`.
         """
         shapes = tuple([self.shape(plan, source) for source in sources])
-        cell, used = self._cells(graph, Site(shapes, width, stride))
+        with self.named(name):
+            cell, used = self._cells(graph, Site(shapes, width, stride))
         if not cell.places:
             return sources[used[-1 - cell.output]]
         plan.append(Placed(name, cell, tuple([sources[i] for i in used])))
         return len(plan) - 1
+
+    @contextmanager
+    def named(self, graph: str) -> Iterator[None]:
+        """Errors in here name the graph, where there are several."""
+        try:
+            yield
+        except InvalidArchitecture as error:
+            if len(self.graphs) > 1:
+                raise InvalidArchitecture(f"{graph}: {error}") from error
+            raise
 
     def place(
         self, plan: list[Placed], name: str, operation: Operation, *sources: int, **params: int | str

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from nas.data.errors import DataError
 from nas.data.sources import open_source
@@ -36,16 +36,16 @@ class DataInfo:
 
     Attributes:
         name: of the source.
-        input_shape: (C, H, W).
+        input_shape: (C, H, W) of images, (C, length) of series, (features,) of tables.
         classes: names of the labels 0, 1, …
         counts: images by part.
         scale: brings stored pixels to about 0..1.
-        mean, std: per channel of the scaled train part; the std of a constant channel is given as 1.
+        mean, std: per channel (or feature) of the scaled train part; the std of a constant one is given as 1.
         sha256: hex digest of the six .npy files, x before y, train, validation, test.
     """
 
     name: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     classes: tuple[str, ...]
     counts: Mapping[Part, int]
     scale: float
@@ -79,7 +79,7 @@ def prepare(settings: DataSettings, seed: int, folder: Path) -> DataInfo:
         settings: the source, and how it is split: stratified, into train, validation and test; a test
             part of the source's own is taken as it is.
         seed: of the split, and of the choice of `settings.limit` images.
-        folder: gets `{train,validation,test}_{x,y}.npy` (x `[n, C, H, W]`, uint8 or float32; y
+        folder: gets `{train,validation,test}_{x,y}.npy` (x `[n, *input_shape]`, uint8 or float32; y
             `int64[n]`) and `info.json`.
 
     Raises:
@@ -99,12 +99,9 @@ def prepare(settings: DataSettings, seed: int, folder: Path) -> DataInfo:
         for axis, array in zip("xy", arrays[part], strict=True):
             np.save(partial / f"{part}_{axis}.npy", np.ascontiguousarray(array), allow_pickle=False)
     x, _ = arrays["train"]
-    channels, height, width = x.shape[1:]
     mean, std = _moments(x, scale)
     counts: dict[Part, int] = {part: len(y) for part, (_, y) in arrays.items()}
-    info = DataInfo(
-        settings.name, (channels, height, width), classes, counts, scale, mean, std, _digest(partial)
-    )
+    info = DataInfo(settings.name, x.shape[1:], classes, counts, scale, mean, std, _digest(partial))
     (partial / "info.json").write_text(info.to_json())
     partial.replace(folder)
     return info
@@ -129,15 +126,20 @@ def _read(
 
 
 def _moments(x: NDArray[Any], scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of `x[n, C, H, W] * scale` by channel, in float64 a chunk at a time."""
-    axes = (0, 2, 3)
+    """Mean and standard deviation of `x[n, C, …] * scale` by channel, in float64 a chunk at a time."""
+    axes = (0, *range(2, x.ndim))
     mean = x.mean(axis=axes, dtype=np.float64)
     squares = np.zeros_like(mean)
     for chunk in np.array_split(x, -(-len(x) // 1024)):
-        squares += np.square(chunk - mean[:, None, None]).sum(axis=axes)
+        squares += np.square(chunk - _by_channel(mean, x.ndim)).sum(axis=axes)
     std = np.sqrt(squares / (x.size / len(mean))) * scale
     constant = x.min(axis=axes) == x.max(axis=axes)
     return tuple((mean * scale).tolist()), tuple(np.where(constant, 1.0, std).tolist())
+
+
+def _by_channel(values: ArrayLike, ndim: int) -> NDArray[np.float64]:
+    """One number a channel, as `[C, 1, …]` that broadcasts with a batch of so many axes."""
+    return np.reshape(np.asarray(values, dtype=np.float64), (-1, *(1,) * (ndim - 2)))
 
 
 def read_info(folder: Path) -> DataInfo:
@@ -183,7 +185,7 @@ def _remedy(folder: Path) -> str:
 
 
 def load(folder: Path, part: Part, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """One part on a device: normalised images `float32[n, C, H, W]` and labels `int64[n]`.
+    """One part on a device: normalised inputs `float32[n, *input_shape]` and labels `int64[n]`.
 
     Raises:
         DataError: a file is missing, cut short or not of this data set; the message names it.
@@ -194,7 +196,10 @@ def load(folder: Path, part: Part, device: torch.device) -> tuple[torch.Tensor, 
     count = info.counts[part]
     x = torch.from_numpy(_array(folder / f"{part}_x.npy", (count, *info.input_shape))).to(device)
     y = torch.from_numpy(_array(folder / f"{part}_y.npy", (count,))).to(device)
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (info.mean, info.std))
+    mean, std = (
+        torch.tensor(_by_channel(values, x.ndim), dtype=torch.float32, device=device)
+        for values in (info.mean, info.std)
+    )
     return x.float().mul_(info.scale).sub_(mean).div_(std), y
 
 

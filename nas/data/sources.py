@@ -1,4 +1,7 @@
-"""Where images come from: each source as labels and a function that reads the images asked for."""
+"""Where data come from: each source as labels and a function that reads the images asked for.
+
+An "image" may also be a row of a table or a series, see `_npz`.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +40,10 @@ class Source:
     Attributes:
         y: `int64[n]`, indices into `classes`.
         classes: the names of the labels.
-        read: (indices `int64[k]`) -> images `[k, C, H, W]`, uint8, or float32 and finite.
+        read: (indices `int64[k]`) -> images `[k, C, H, W]`, series `[k, C, L]` or rows `[k, features]`;
+            uint8, or float32 and finite.
         scale: what pixels are multiplied by to be about 0..1.
-        test: the source's own test part, if it has one; same classes, C, H, W, dtype and scale.
+        test: the source's own test part, if it has one; same classes, shape, dtype and scale.
     """
 
     y: NDArray[np.int64]
@@ -128,33 +132,40 @@ def _part(name: str, images: Array, labels: Array, values: list[Any]) -> Source:
 
 def _layout(x: Array) -> str:
     """The order of the axes of `x`: channels are the one of axes 1 and 3 that has 1 to 4 entries."""
+    if x.ndim == 2 and x.dtype != np.uint8:  # those would be pixels, flattened
+        return "NF"
     if x.ndim == 3:
         return "NHW"
     first, last = (x.ndim == 4 and 1 <= x.shape[axis] <= 4 for axis in (1, 3))
     if first == last:
         raise DataError(
             "x_train must be [n, H, W], [n, H, W, C] or [n, C, H, W], channels being the one of axes 1 and 3 "
-            f"that has 1 to 4 entries, but got {x.shape}; reshape it, or add layout='NCHW' or 'NHWC'"
+            f"that has 1 to 4 entries, but got {x.shape} of {x.dtype}; reshape it, or add layout='NCHW' or "
+            "'NHWC' (or 'NF' for a table)"
         )
     return "NCHW" if first else "NHWC"
 
 
 def _images(name: str, x: Array, layout: str) -> Array:
-    """`[n, C, H, W]`: uint8 as it is, all else as float32 that is checked to be finite."""
-    if layout not in ("NHW", "NHWC", "NCHW") or x.ndim != len(layout):
+    """`[n, C, H, W]`, `[n, C, L]` or `[n, features]`: uint8 as it is, else float32, checked to be finite."""
+    if layout not in LAYOUTS or x.ndim != len(layout):
         raise DataError(
-            f"{name} must be laid out as NHW, NHWC or NCHW, but got {layout!r} for shape {x.shape}"
+            f"{name} must be laid out as NHW, NHWC or NCHW, but got {layout!r} for shape {x.shape}; "
+            "series are NCL or NLC, tables NF"
         )
     if x.size == 0 or x.dtype.kind not in "iuf":
         raise DataError(
             f"{name} must be numbers, and some, but got shape {x.shape} of {x.dtype}; store pixels"
         )
-    x = x[:, None] if layout == "NHW" else x.transpose(0, 3, 1, 2) if layout == "NHWC" else x
+    if layout == "NHW":
+        x = x[:, None]
+    elif "C" in layout:
+        x = np.moveaxis(x, layout.index("C"), 1)
     if x.dtype == np.uint8:
         return x
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
-    broken = ~np.isfinite(x).all(axis=(1, 2, 3))
+    broken = ~np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
     if broken.any():
         raise DataError(
             f"pixels of {name} must be finite, but {int(broken.sum())} of {len(x)} images hold NaN or "
@@ -205,16 +216,18 @@ def _torchvision(name: str, folder: str) -> Source:
 
 # --- .npz --------------------------------------------------------------------------------------------
 
+LAYOUTS = ("NF", "NCL", "NLC", "NHW", "NHWC", "NCHW")
 NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test", "layout", "jpeg", "offsets", "labels", "classes")
 
 
 def _npz(path: Path) -> Source:
     """An .npz in one of two forms.
 
-    Pixels: `x_train`, `y_train` and maybe `x_test`, `y_test`. Images are `[n, H, W]`, `[n, H, W, C]` or
+    Numbers: `x_train`, `y_train` and maybe `x_test`, `y_test`. Images are `[n, H, W]`, `[n, H, W, C]` or
     `[n, C, H, W]`: channels are the one of axes 1 and 3 that has 1 to 4 entries; where that is both or
-    neither, a string `layout` ("NCHW" or "NHWC") decides. uint8 is taken for 0..255, all other numbers as
-    they are. Labels are integers or strings; classes are their sorted values.
+    neither, a string `layout` ("NCHW" or "NHWC") decides. Tables are `[n, features]`, of uint8 with the
+    layout "NF" only. Series have a layout, "NCL" for `[n, C, length]` or "NLC". uint8 is taken for 0..255,
+    all other numbers as they are. Labels are integers or strings; classes are their sorted values.
 
     JPEG: `jpeg` uint8, all files end to end, image i = bytes offsets[i]:offsets[i + 1]; `labels` are
     indices into `classes`. All images of one size, taken as RGB.

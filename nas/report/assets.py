@@ -109,6 +109,8 @@ tr.knee th { color: var(--knee); }
 details > summary { cursor: pointer; }
 details.block { margin: .6rem 0 0; }
 details.block > summary { font-weight: 500; }
+.picture { overflow: auto; margin: .6rem 0 .2rem; }
+.picture svg { display: block; }
 pre { margin: .4rem 0 0; font: 12px/1.5 var(--mono); overflow: auto; white-space: pre; }
 section > pre { max-height: 30rem; padding: .8rem 1rem; border: 1px solid var(--line); border-radius: 8px; }
 .facts {

@@ -32,7 +32,7 @@ def report_view(study: Study, path: Path) -> ReportView:
         settings_toml=settings_to_toml(study.settings),
         data={
             "data set": info.name,
-            "images": parts,
+            "examples": parts,
             "input shape": " x ".join(map(str, info.input_shape)),
             "classes": ", ".join(info.classes[:20]) + (" …" if len(info.classes) > 20 else ""),
         },

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nas.protocols import Objective
-from nas.report import figures
+from nas.report import figures, picture
 from nas.report.assets import FRAME, SCRIPT, STYLE
 from nas.report.view import (
     ReportView,
@@ -30,6 +30,7 @@ from nas.trial import Failure, Result, Trial
 
 TIP_LINES = 26  # of an architecture, under the pointer
 SHOWN_FAILURES = 12  # a kind with more starts closed
+PICTURES = 100  # members of the front whose architecture is drawn: ten kilobytes each
 
 WORDS: dict[Status, str] = {
     "knee": "knee of the front",
@@ -61,6 +62,7 @@ def render(view: ReportView) -> str:
     parts = [
         front_figures(view, drawn),
         front_table(view),
+        pictures(view),
         f'<div class="pair">{hypervolume(view, drawn)}{learning_curves(view, drawn)}</div>',
         failures(view),
         all_trials(view),
@@ -71,7 +73,7 @@ def render(view: ReportView) -> str:
     return Template(FRAME).substitute(
         title=escape(view.title),
         policy=policy(plotly, SCRIPT),
-        style=STYLE,
+        style=STYLE + picture.STYLE,
         numbers=numbers(view),
         sections="\n".join(filter(None, parts)),
         data=to_json(data),
@@ -278,6 +280,24 @@ def architecture(trial: Trial) -> str:
     lines = architecture_lines(trial.architecture)
     nodes = sum(len(graph) for _, graph in trial.architecture.graphs)
     return f"<details><summary>{nodes} nodes</summary><pre>{escape(chr(10).join(lines))}</pre></details>"
+
+
+def pictures(view: ReportView) -> str:
+    """The architectures of the front drawn, the knee's shown and the others on demand."""
+    if not view.front:
+        return ""
+    drawn = [trial for place, trial in enumerate(view.winners) if place < PICTURES or trial.id == view.knee]
+    star = "★ best" if len(view.objectives) == 1 else "★ knee"
+    blocks = []
+    for trial in drawn:
+        values = [quantity(o.name, trial.values.get(o.name)) for o in view.objectives]
+        words = [f"#{trial.id}", *([star] if trial.id == view.knee else []), *values]
+        content = f'<div class="picture">{picture.svg(trial.architecture, inline=True)}</div>'
+        blocks.append(block(" · ".join(words), content, shown=trial.id == view.knee))
+    hint = "Point at a box to read all of its parameters."
+    if len(drawn) < len(view.front):
+        hint += f" {len(drawn)} of {len(view.front)} are drawn, the best by {label(view.objectives[0].name)}."
+    return section("Architectures of the front", *blocks, hint=hint)
 
 
 def hypervolume(view: ReportView, drawn: dict[str, figures.Figure]) -> str:

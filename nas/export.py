@@ -19,6 +19,7 @@ from nas.data import load as load_data
 from nas.evaluator import WeightsError, file_sha256, load_model
 from nas.formats import ARCHITECTURE, CHECK, FORMATS, ExportError, Format, load
 from nas.protocols import SearchSpace
+from nas.report.picture import svg
 from nas.selection import state
 from nas.trial import Result, Trial
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "ExportError", "Exported", "export_trial", "export_trials", "failures", "load"]
 
 STAGING = ".partial"
+PICTURE = "architecture.svg"
 BATCH_SIZES = (1, 4, 7)
 """An artefact must run at each of these, and at `BATCH` and what is left, over the validation part."""
 BATCH = 256
@@ -132,7 +134,7 @@ def export_trial(
     formats: Sequence[str] = tuple(FORMATS),
     space_recipe: Recipe | None = None,
 ) -> Exported:
-    """Writes `out/trial-00042`: the written form, the network in each format, and `check.json`.
+    """Writes `out/trial-00042`: the written form and its picture, the network in each format, `check.json`.
 
     Each file is written under a temporary name, reloaded from there, run on the validation images at
     several batch sizes and compared with the trained model; then it gets its name, or `<name>.failed`.
@@ -195,6 +197,7 @@ def _export(
     staging.mkdir(parents=True)
     try:
         (staging / ARCHITECTURE).write_text(trial.architecture.to_json(), encoding="utf-8")
+        (staging / PICTURE).write_text(svg(trial.architecture), encoding="utf-8")
         checks = []
         for kind in formats:
             try:

@@ -80,7 +80,7 @@ def make(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
     try:
         made = factory(**options)
     except (TypeError, ValueError) as error:
-        raise UnknownName(f"{kind} {name!r} with options {dict(options)}: {error}") from error
+        raise UnknownName(f"{kind} {name!r}: {error}") from error
     missing = [needed for needed in NEEDED[kind] if not hasattr(made, needed)]
     if missing:
         raise UnknownName(

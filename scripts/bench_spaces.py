@@ -20,10 +20,6 @@ import numpy as np
 
 from nas import registry
 
-NEEDED = {"template": {"template": {"nodes": []}}}
-"""Options without which a space cannot be made."""
-
-
 def per_second(work: Callable[[Any], object], items: Iterable[Any]) -> float:
     """Items a second of CPU time."""
     listed = list(items)

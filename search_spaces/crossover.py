@@ -20,6 +20,8 @@ def point(a: Alleles, b: Alleles, stages: Alleles, rng: np.random.Generator) -> 
 def two_point(a: Alleles, b: Alleles, stages: Alleles, rng: np.random.Generator) -> Mask:
     """The genes between two cuts."""
     places = np.arange(len(a))
+    if not len(a):
+        return np.zeros(0, dtype=bool)
     first, last = sorted(rng.choice(len(a) + 1, size=2, replace=False).tolist())
     return np.asarray((first <= places) & (places < last))
 

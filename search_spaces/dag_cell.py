@@ -128,33 +128,32 @@ def read(graph: Graph, ops: Sequence[str]) -> Spec:
     ids: list[Ids] = [(None, None, first.id)]
     parts: dict[str, int] = {}  # the joining nodes of the vertex that comes next
     for node in graph.nodes[1:]:
-        read = 0
-        for source in node.inputs:
-            read |= ends[source]
-        if node.op in ops:
-            ends[node.id] = 1 << len(columns)
-            columns.append(read)
-            names.append(node.op)
-            ids.append((parts.get(PROJECTION), parts.get(ADD), node.id))
-            parts = {}
-        elif node.op in JOINING:
-            ends[node.id] = read
-            parts[node.op] = node.id
-        else:
+        if node.op not in ops and node.op not in JOINING:
             raise InvalidArchitecture(
                 f"node {node.id}: op must be one of {sorted((*ops, *JOINING))}, but got {node.op!r}"
             )
+        if not node.inputs:
+            raise InvalidArchitecture(f"node {node.id} ({node.op}): it must read another node")
+        column = 0
+        for source in node.inputs:
+            column |= ends[source]
+        if node.op in ops:
+            ends[node.id] = 1 << len(columns)
+            columns.append(column)
+            names.append(node.op)
+            ids.append((parts.get(PROJECTION), parts.get(ADD), node.id))
+            parts = {}
+        else:
+            ends[node.id] = column
+            parts[node.op] = node.id
     columns.append(ends[graph.output.id])
     ids.append((parts.get(PROJECTION), parts.get(CONCAT), parts.get(ADD)))
     spec = Spec(tuple(columns), tuple(names), tuple(ids))
     _check_same(graph, tuple(nodes(spec, count(-1, -1))))
-    on_a_path = pruned(spec.columns)
-    for vertex in range(1, len(columns) - 1):
-        if vertex not in on_a_path:
-            raise InvalidArchitecture(
-                f"node {ids[vertex][2]} ({names[vertex - 1]}): what it reads must come from the input, and "
-                "it must be read on the way to the output"
-            )
+    for vertex in sorted({*range(len(columns))}.difference(pruned(spec.columns))):
+        raise InvalidArchitecture(
+            f"node {ids[vertex][2]} ({names[vertex - 1]}): it must be read on the way to the output"
+        )
     return spec
 
 
@@ -166,7 +165,7 @@ def _check_same(graph: Graph, wanted: Sequence[Node]) -> None:
                 f"parameters {dict(right.params)}, but got {node.inputs} and {dict(node.params)}"
             )
     if len(graph) != len(wanted):
-        node = graph.nodes[min(len(graph), len(wanted)) - 1]
+        node = graph.nodes[min(len(wanted), len(graph) - 1)]
         raise InvalidArchitecture(
             f"node {node.id} ({node.op}): a cell of these edges has {len(wanted)} nodes, but got {len(graph)}"
         )

@@ -131,12 +131,8 @@ class Builder:
         bias: bool = False,
     ) -> int:
         """Convolution with "same" padding at stride 1; odd kernels only."""
-        channels, *spatial = self.shape(x)
+        channels, spatial = self._spatial(x)
         kernels = (kernel,) * len(spatial) if isinstance(kernel, int) else kernel
-        if not spatial:
-            raise InvalidArchitecture(
-                f"a convolution must read (channels, sides…), but got the shape {self.shape(x)}"
-            )
         if any(k % 2 == 0 for k in kernels):
             raise InvalidArchitecture(f"kernel must be odd, but got {kernel}")
         if channels % groups or width % groups:
@@ -237,7 +233,7 @@ class Builder:
 
         With `ceil` the last window may hang over the edge.
         """
-        channels, *spatial = self.shape(x)
+        channels, spatial = self._spatial(x)
         axes = len(spatial)
         if pad:
             if kernel % 2 == 0:
@@ -296,7 +292,7 @@ class Builder:
 
     def global_pool(self, name: str, x: int) -> int:
         """Mean over space: (channels, …) -> (channels, 1, …)."""
-        channels, *spatial = self.shape(x)
+        channels, spatial = self._spatial(x)
         return self._add(Layer(name, "global_pool", (x,), (channels, *(1 for _ in spatial))))
 
     def flatten(self, name: str, x: int) -> int:
@@ -332,6 +328,13 @@ class Builder:
         return self._add(
             Layer(name, "concat", tuple(xs), (sum(shape[0] for shape in shapes), *shapes[0][1:]))
         )
+
+    def _spatial(self, x: int) -> tuple[int, tuple[int, ...]]:
+        """Channels and sides of a feature map."""
+        channels, *sides = self.shape(x)
+        if not sides:
+            raise InvalidArchitecture(f"it must read (channels, sides…), but got the shape {self.shape(x)}")
+        return channels, tuple(sides)
 
     @staticmethod
     def _fits_stride(spatial: Sequence[int], stride: int) -> None:

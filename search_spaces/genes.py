@@ -304,7 +304,8 @@ class GeneSpace(GraphSpace):
             raise InvalidArchitecture(f"{seen.last}: {error}") from error
         except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise InvalidArchitecture(
-                f"{seen.last}: graph {name!r} is not written as space {self.name!r} writes it ({error!r})"
+                f"{seen.last}: its op, inputs and parameters are not what space {self.name!r} writes here "
+                f"({error!r})"
             ) from error
         if natural == graph:
             return normal, None
@@ -331,23 +332,23 @@ def _renamed(graph: Graph, ids: Mapping[int, int]) -> Graph:
 
 
 class _Seen(Sequence[Node]):
-    """Nodes, and which of them was looked at last."""
+    """Nodes, and which of them was looked at last, in slices too."""
 
-    def __init__(self, nodes: tuple[Node, ...]) -> None:
+    def __init__(self, nodes: tuple[Node, ...], looked_at: list[Node] | None = None) -> None:
         self._nodes = nodes
-        self._last = nodes[0]
+        self._looked_at = looked_at if looked_at is not None else [nodes[0]]
 
     @property
     def last(self) -> str:
-        return f"node {self._last.id} ({self._last.op})"
+        (node,) = self._looked_at
+        return f"node {node.id} ({node.op})"
 
     def __len__(self) -> int:
         return len(self._nodes)
 
     def __getitem__(self, place):  # type: ignore[no-untyped-def]
         found = self._nodes[place]
-        if isinstance(found, Node):
-            self._last = found
-        elif found:
-            self._last = found[0]
+        if not isinstance(found, Node):
+            return _Seen(found, self._looked_at)
+        self._looked_at[0] = found
         return found

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from nas.architecture import Architecture
 from search_spaces.fragments import ACTIVATIONS, Builder, Shape
-from search_spaces.operations import Operation
+from search_spaces.operations import CLASSIFIER, Operation
 from search_spaces.plan import Placed
 from search_spaces.sequences import Layer, SequenceSpace, layer
 
@@ -30,9 +30,6 @@ def _residual(b: Builder, p: Mapping[str, Any]) -> None:
     x = b.activation("activation", x, p["activation"])
     x = b.batch_norm("b.bn", b.linear("b.linear", x, width))
     b.add("sum", (x, -1))
-
-
-LINEAR = Operation(("classes",), lambda b, p: b.linear("linear", -1, p["classes"]))
 
 
 class MLPSpace(SequenceSpace):
@@ -97,5 +94,5 @@ class MLPSpace(SequenceSpace):
     def plan(self, arch: Architecture) -> list[Placed]:
         plan: list[Placed] = []
         net = self.place_graph(plan, "net", arch.graph(), (-1,))
-        self.place(plan, "head", LINEAR, net, classes=self.classes)
+        self.place(plan, "head", CLASSIFIER, net, classes=self.classes)
         return plan

@@ -175,8 +175,7 @@ class NASBench101Space(GraphSpace):
         return matrix, [INPUT, *spec.ops, OUTPUT]
 
     def decode(self, text: str) -> Architecture:
-        """The cell of a text like "11/1:0": the rows of the upper triangle, then a digit for each vertex
-        between input and output, its op's place in `OPS`.
+        """The cell of a text like "11/1:0": rows of the upper triangle, then an op's place in `OPS` a vertex.
 
         What is on no path from the input to the output is pruned.
 
@@ -256,9 +255,9 @@ class NASBench101Space(GraphSpace):
         The kinds are those of `search_spaces.dag_cell.CHANGES`. What a change leaves on no path is pruned.
         """
         spec = self._spec(arch)
-        kinds = [change(spec, self.vertices, OPS) for change in dag_cell.CHANGES]
+        kinds = list(dag_cell.CHANGES)
         while kinds:
-            moves = kinds.pop(int(rng.integers(len(kinds))))
+            moves = kinds.pop(int(rng.integers(len(kinds))))(spec, self.vertices, OPS)
             while moves:
                 child = moves.pop(int(rng.integers(len(moves))))().pruned()
                 if self._is_valid(child):

@@ -156,7 +156,8 @@ JOINS: Mapping[str, Operation] = {
 
 
 def _classifier(b: Builder, p: Mapping[str, Any]) -> None:
-    b.linear("linear", b.flatten("flatten", b.global_pool("pool", -1)), p["classes"])
+    x = b.flatten("flatten", b.global_pool("pool", -1)) if len(b.shape(-1)) > 1 else -1
+    b.linear("linear", x, p["classes"])
 
 
 def _wide_classifier(b: Builder, p: Mapping[str, Any]) -> None:
@@ -168,7 +169,7 @@ STEM = BLOCKS["conv"]
 """The first layers of most networks."""
 
 CLASSIFIER = Operation(("classes",), _classifier)
-"""The last layers: mean over space, linear."""
+"""The last layers: mean over space, where there is any, and linear."""
 
 WIDE_CLASSIFIER = Operation(("classes", "width"), _wide_classifier)
 """A 1x1 convolution to `width`, then the same."""

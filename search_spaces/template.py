@@ -15,10 +15,10 @@ from nas.protocols import NothingToChange
 from search_spaces.fragments import Shape
 from search_spaces.genes import GeneSpace, Values
 from search_spaces.graph_space import INPUT, REMEMBERED, Site
-from search_spaces.operations import Operation
+from search_spaces.operations import CLASSIFIER, Operation
 from search_spaces.plan import Placed
 from search_spaces.template_count import count
-from search_spaces.template_ops import HEAD, LEFT_OUT, OPERATIONS
+from search_spaces.template_ops import LEFT_OUT, OPERATIONS
 from search_spaces.template_steps import Close, Free, Leaf, Open, Setting, Step, unrolled
 
 EXAMPLE = """
@@ -170,7 +170,7 @@ class TemplateSpace(GeneSpace):
     def plan(self, arch: Architecture) -> list[Placed]:
         plan: list[Placed] = []
         end = self.place_graph(plan, "net", arch.graph())
-        self.place(plan, "head", HEAD, end, classes=self.classes)
+        self.place(plan, "head", CLASSIFIER, end, classes=self.classes)
         return plan
 
     def graph_size(self, graph: str) -> int:
@@ -181,7 +181,7 @@ class TemplateSpace(GeneSpace):
     # --- only what fits ----------------------------------------------------------------------------
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Every choice uniform, all drawn again until the shapes fit: combinations that do are equally likely."""
+        """Every choice uniform, all drawn again until the shapes fit: uniform over combinations that do."""
         for _ in range(TRIES):
             arch = super().sample(rng)
             if self._fits(arch):
@@ -226,25 +226,25 @@ class TemplateSpace(GeneSpace):
         """Raises `ValueError` unless each choice is found in a combination that fits."""
         rng = np.random.default_rng(0)
         genes = self.genes["net"]
-        if not any(
-            self._misfit(self.write("net", self._drawn(rng))) is None for _ in range(TRIES if genes else 1)
-        ):
-            raise ValueError(
-                f"no combination of choices fits: {self._misfit(self.write('net', self._drawn(rng)))}"
-            )
-        seen: set[tuple[int, Scalar]] = set()
+        for _ in range(TRIES if genes else 1):
+            misfit = self._misfit(self.write("net", self._drawn(rng)))
+            if misfit is None:
+                break
+        else:
+            raise ValueError(f"no combination of choices fits: {misfit}")
+        found: set[tuple[int, Scalar]] = set()
         for place, gene in enumerate(genes):
             for value in gene.choices:
-                why: str | None = "its node is always left out"
+                why = "its node is always left out"
                 for _ in range(TRIES):
-                    if (place, value) in seen:
+                    if (place, value) in found:
                         break
-                    values = self._drawn(rng)
-                    values = (*values[:place], value, *values[place + 1 :])
+                    drawn = self._drawn(rng)
+                    values = (*drawn[:place], value, *drawn[place + 1 :])
                     misfit = self._misfit(self.write("net", values))
                     if misfit is None:
                         active = self.active("net", values)
-                        seen.update([(i, v) for i, v in enumerate(values) if active[i]])
+                        found.update([(i, v) for i, v in enumerate(values) if active[i]])
                     else:
                         why = misfit
                 else:

@@ -1,11 +1,10 @@
-"""The ops that a template may name, and the classifier that follows its last node."""
+"""The ops that a template may name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from nas.architecture import InvalidArchitecture
 from search_spaces.fragments import ACTIVATIONS, Builder
 from search_spaces.operations import BLOCKS, JOINS, Emit, Operation
 
@@ -13,16 +12,10 @@ LEFT_OUT = "left_out"
 """The op that is written where something optional is not there: it passes its input on."""
 
 
-def _needs_space(b: Builder) -> None:
-    if len(b.shape(-1)) < 2:
-        raise InvalidArchitecture(f"it must read (channels, sides…), but got the shape {b.shape(-1)}")
-
-
 def _pool(kind: Literal["max_pool", "avg_pool"]) -> Emit:
     """Odd kernels are padded as a convolution's, even ones are not."""
 
     def emit(b: Builder, p: Mapping[str, Any]) -> None:
-        _needs_space(b)
         b.pool("pool", -1, kind, p["kernel"], p["stride"], pad=p["kernel"] % 2 == 1)
 
     return emit
@@ -33,18 +26,11 @@ def _flat(b: Builder) -> int:
 
 
 def _global_pool(b: Builder, _: Mapping[str, Any]) -> None:
-    _needs_space(b)
     b.flatten("flatten", b.global_pool("pool", -1))
 
 
 def _squeeze_excite(b: Builder, p: Mapping[str, Any]) -> None:
-    _needs_space(b)
     b.squeeze_excite("se", -1, max(1, b.shape(-1)[0] // p["reduction"]))
-
-
-def _head(b: Builder, p: Mapping[str, Any]) -> None:
-    x = b.flatten("flatten", b.global_pool("pool", -1)) if len(b.shape(-1)) > 1 else -1
-    b.linear("linear", x, p["classes"])
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -66,6 +52,3 @@ OPERATIONS: Mapping[str, Operation] = {
     **JOINS,
     LEFT_OUT: Operation(("place",), lambda b, _: None),
 }
-
-HEAD = Operation(("classes",), _head)
-"""Mean over space where there is any, linear."""

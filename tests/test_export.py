@@ -23,12 +23,14 @@ from nas.data import load as load_data
 from nas.data import prepare, read_info
 from nas.evaluator import file_sha256, load_model
 from nas.export import Check, Exported, ExportError, Format
+from nas.report.picture import svg
 from nas.settings import DataSettings
 from nas.trial import Failure, Proposal, Result, Trial
 from search_spaces.chain import ChainSpace
 
 SPACE = ChainSpace(input_shape=(1, 8, 8))
 CPU = torch.device("cpu")
+ALWAYS = {"architecture.json", "architecture.svg", "check.json"}
 NAMES = {"safetensors": "weights.safetensors", "onnx": "model.onnx", "pt2": "model.pt2"}
 
 
@@ -116,12 +118,13 @@ def test_every_file_is_written_and_agrees(made: Made):
     for trial, exported in zip(made.trials[:4], made.exported[:4], strict=True):
         assert exported.ok, exported
         assert exported.folder == made.out / f"trial-{trial.id:05d}"
-        assert files(exported.folder) == {"architecture.json", "check.json", *NAMES.values()}
+        assert files(exported.folder) == {*ALWAYS, *NAMES.values()}
         assert [check.file for check in exported.checks] == list(NAMES.values())
         assert [check.max_difference for check in exported.checks][::2] == [0, 0]
         assert all(check.relative_difference <= 1e-5 for check in exported.checks)
         text = (exported.folder / "architecture.json").read_text()
         assert Architecture.from_json(text) == trial.architecture
+        assert (exported.folder / "architecture.svg").read_text(encoding="utf-8") == svg(trial.architecture)
 
 
 def test_a_stranger_can_feed_every_file_at_any_batch_size(made: Made):
@@ -198,13 +201,7 @@ def test_exporting_again_replaces_what_was_there_and_prints_nothing(
     (folder / ".partial/junk").touch()
     exported, _ = alone(["safetensors", "onnx"])
     assert exported.ok
-    assert files(folder) == {
-        "architecture.json",
-        "check.json",
-        "model.onnx",
-        "weights.safetensors",
-        "notes.txt",
-    }
+    assert files(folder) == {*ALWAYS, "model.onnx", "weights.safetensors", "notes.txt"}
     assert export.load(folder, SPACE)
     first = {name: (folder / name).read_bytes() for name in files(folder)}
     exported, _ = alone(["safetensors", "onnx"])
@@ -296,7 +293,7 @@ def test_a_file_that_does_not_agree_is_set_aside_and_named(
     assert str(folder / NAMES[name]) in check.message
     assert says in check.message
     kept = {NAMES[other] for other in formats} - {NAMES[name]}
-    assert files(folder) == {"architecture.json", "check.json", f"{NAMES[name]}.failed", *kept}
+    assert files(folder) == {*ALWAYS, f"{NAMES[name]}.failed", *kept}
     assert all(other.ok for other in exported.checks[:-1])
     report = json.loads((folder / "check.json").read_text())
     assert [Check(**entry) for entry in report["checks"]] == list(exported.checks)
@@ -312,7 +309,7 @@ def test_a_writer_that_raises_is_a_failure_of_its_file_only(
     exported, folder = alone(["pt2", "safetensors"])
     assert [check.ok for check in exported.checks] == [False, True]
     assert exported.checks[0].message.endswith("but OSError: no space left on device")
-    assert files(folder) == {"architecture.json", "check.json", "weights.safetensors"}
+    assert files(folder) == {*ALWAYS, "weights.safetensors"}
 
 
 def test_wrong_settings_are_errors_at_the_start(made: Made, tmp_path: Path):

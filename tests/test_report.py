@@ -20,6 +20,8 @@ from nas.architecture import Architecture, Graph, Node
 from nas.pareto import front, hypervolume, knee
 from nas.protocols import Objective
 from nas.report import ReportView, write_report
+from nas.report.page import PICTURES
+from nas.report.picture import STYLE, svg
 from nas.report.view import number, quantity
 from nas.trial import Failure, FailureKind, Outcome, Proposal, Result, Trial
 
@@ -291,7 +293,10 @@ def test_nothing_from_a_study_becomes_markup(tmp_path: Path, evil: str) -> None:
     assert page.scripts[1:] == page_of(tmp_path, plain)[1].scripts[1:]
     for tag, attrs in page.starts:
         assert tag not in ("img",) and not any(name.startswith("on") for name in attrs)
-        assert tag != "svg" or set(attrs) == {"viewbox", "aria-hidden"}
+        assert tag != "svg" or set(attrs) in (
+            {"viewbox", "aria-hidden"},
+            {"class", "role", "viewbox", "width", "height"},
+        )
     assert "<" not in page.scripts[0][1]
     assert evil in page.data["trials"]["0"]["architecture"]  # whole, and as text
     for figure in page.data["figures"].values():
@@ -352,6 +357,33 @@ def test_long_architectures_are_cut_under_the_pointer_and_whole_in_the_table(tmp
     source, page = page_of(tmp_path, view)
     assert page.data["trials"]["0"]["architecture"].splitlines()[-1] == "… 38 more lines"
     assert "[reduction]" in page.text and "29  conv ← 28" in page.text and "60 nodes" in source
+
+
+def test_the_front_is_drawn_and_the_knee_shown(tmp_path: Path) -> None:
+    view = fake_view(24)
+    source, _ = page_of(tmp_path, view)
+    section = source.partition("<h2>Architectures of the front</h2>")[2].partition("</section>")[0]
+    blocks = re.findall(r"<details class=\"block\"( open)?><summary>#(\d+)([^<]*)</summary>", section)
+    assert [int(number) for _, number, _ in blocks] == [trial.id for trial in view.winners]
+    assert [int(number) for shown, number, _ in blocks if shown] == [view.knee]
+    error, latency, params = (quantity(o.name, view.winners[0].values[o.name]) for o in THREE)
+    assert blocks[0][2] == f" · error {error} · latency {latency} · params {params}"
+    for trial in view.winners:
+        assert svg(trial.architecture, inline=True) in section
+    assert STYLE in source
+
+
+def test_a_crowded_front_is_drawn_in_part_and_with_its_knee(tmp_path: Path) -> None:
+    arch = fake_architecture(np.random.default_rng(0))
+    trials = [
+        Trial(i, Proposal(arch), Result({"error": float(i), "params": 300.0 - i}))
+        for i in range(PICTURES + 9)
+    ]
+    view = ReportView("crowd", (ERROR, PARAMS), trials, range(len(trials)), len(trials) - 2)
+    source, page = page_of(tmp_path, view)
+    assert source.count('<svg class="arch"') == PICTURES + 1
+    assert f"<summary>#{view.knee} ★ knee" in source
+    assert f"{PICTURES + 1} of {PICTURES + 9} are drawn, the best by error (%)" in page.text
 
 
 def test_lone_surrogates_can_be_written(tmp_path: Path) -> None:

@@ -450,7 +450,7 @@ C = node("c")
         ([node("c", repeat=4, stride=2)], r"node 'c.4' \(conv\): a side must be at least the stride \(2\)"),
         ([node("c", repeat=choice(3, 4), stride=2)], "c.repeat = 4 fits in none of 10000"),
         ([node("c", "max_pool", kernel=10)], r"node 'c' \(max_pool\): a side must be at least the pooling's kernel"),
-        ([node("c", "dense", width=4), node("d")], r"node 'd' \(conv\): a convolution must read \(channels, sides…\)"),
+        ([node("c", "dense", width=4), node("d")], r"node 'd' \(conv\): it must read \(channels, sides…\)"),
         ([node("c", "dense", width=4), node("d", "avg_pool", kernel=3)], r"'d' \(avg_pool\): it must read \(channels"),
         ([node("c", "dense", width=4), node("d", "global_pool")], r"node 'd' \(global_pool\): it must read \(channels"),
     ],

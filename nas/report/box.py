@@ -30,12 +30,12 @@ COLOURS = {  # light, dark
 }
 FAMILIES = (
     (r"none|zero|isolated|left_?out", "none"),
-    (r"input|output|skip|ident|pass|add|sum|concat|cat|merge", "grey"),
-    (r"pool|gap", "green"),
+    (r"input|output|skip|^id|pass|add|sum|concat|cat|merge", "grey"),
+    (r"dense|linear|fc|mlp|softmax", "pink"),
+    (r"pool|gap|max|avg", "green"),
     (r"dil|atrous|residual", "purple"),
     (r"sep|depthwise|mb_?conv|inverted|shuffle|ghost", "orange"),
     (r"conv", "blue"),
-    (r"dense|linear|fc|mlp|softmax", "pink"),
 )
 """The first that is found in an op's name gives its colour; any other op has one by its name."""
 

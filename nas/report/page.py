@@ -161,13 +161,9 @@ def tip(view: ReportView, trial: Trial) -> dict[str, Any]:
     rows = []
     for objective in view.objectives:
         again = view.remeasured.get(trial.id, {}).get(objective.name)
-        name, value = (
-            label(objective.name).partition(" (")[0],
-            quantity(objective.name, trial.values.get(objective.name)),
-        )
-        rows.append(
-            (name, value + (f" (again {quantity(objective.name, again)})" if again is not None else ""))
-        )
+        value = quantity(objective.name, trial.values.get(objective.name))
+        repeated = f" (again {quantity(objective.name, again)})" if again is not None else ""
+        rows.append((name_of(objective), value + repeated))
     if trial.id in view.test:
         rows.append(("test error", quantity("error", view.test[trial.id])))
     if isinstance(trial.outcome, Failure):
@@ -180,6 +176,11 @@ def tip(view: ReportView, trial: Trial) -> dict[str, Any]:
         lines = [*lines[: TIP_LINES - 1], f"… {len(lines) - TIP_LINES + 1} more lines"]
     heading = f"Trial {trial.id}, {words(view, view.status[trial.id])}"
     return {"title": heading, "rows": rows, "architecture": "\n".join(lines)}
+
+
+def name_of(objective: Objective) -> str:
+    """Its label without the unit."""
+    return label(objective.name).partition(" (")[0]
 
 
 def cost(trial: Trial, what: str) -> float | None:
@@ -290,10 +291,10 @@ def pictures(view: ReportView) -> str:
     star = "★ best" if len(view.objectives) == 1 else "★ knee"
     blocks = []
     for trial in drawn:
-        values = [quantity(o.name, trial.values.get(o.name)) for o in view.objectives]
-        words = [f"#{trial.id}", *([star] if trial.id == view.knee else []), *values]
+        who = f"#{trial.id} {star}" if trial.id == view.knee else f"#{trial.id}"
+        values = [f"{name_of(o)} {quantity(o.name, trial.values.get(o.name))}" for o in view.objectives]
         content = f'<div class="picture">{picture.svg(trial.architecture, inline=True)}</div>'
-        blocks.append(block(" · ".join(words), content, shown=trial.id == view.knee))
+        blocks.append(block(" · ".join([who, *values]), content, shown=trial.id == view.knee))
     hint = "Point at a box to read all of its parameters."
     if len(drawn) < len(view.front):
         hint += f" {len(drawn)} of {len(view.front)} are drawn, the best by {label(view.objectives[0].name)}."

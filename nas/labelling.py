@@ -48,7 +48,9 @@ def certificate(graph: Graph) -> Certificate:
     last = len(expressions) - 1
     colours = _ranked([(expression, index == last) for index, expression in enumerate(expressions)])
     if len(set(colours)) < len(colours):
-        return _smallest(tables, tables.twins_apart(_refined(tables, colours)))
+        colours = _refined(tables, colours)
+        if len(set(colours)) < len(colours):
+            return _smallest(tables, tables.twins_apart(colours))
     return tables.certificate(colours)
 
 
@@ -111,29 +113,32 @@ def _ranked(signatures: list[Any]) -> list[int]:
 
 
 def _refined(tables: _Tables, colours: list[int]) -> list[int]:
-    """The coarsest stable colouring below `colours`; at most one round a node."""
-    for _ in colours:
-        signatures = []
+    """The coarsest stable colouring below `colours`; a colour that one node has alone is not looked at."""
+    shared = Counter(colours)
+    while len(shared) < len(colours):
+        signatures: list[tuple[Any, ...]] = []
         for position, colour in enumerate(colours):
+            if shared[colour] == 1:
+                signatures.append((colour,))
+                continue
             below = [colours[source] for source in tables.inputs[position]]
             if tables.commutative[position]:
                 below.sort()
-            above = sorted((colours[reader], slot) for reader, slot in tables.readers[position])
+            above = sorted([(colours[reader], slot) for reader, slot in tables.readers[position]])
             signatures.append((colour, tuple(below), tuple(above)))
-        finer = _ranked(signatures)
-        if len(set(finer)) == len(set(colours)):
-            return finer
-        colours = finer
+        before = len(shared)
+        colours = _ranked(signatures)
+        shared = Counter(colours)
+        if len(shared) == before:
+            break
     return colours
 
 
 def _tied(colours: list[int]) -> list[int]:
     """Positions that share the first colour that is not alone; empty when all differ."""
-    for colour in range(len(colours)):
-        cell = [position for position, other in enumerate(colours) if other == colour]
-        if len(cell) > 1:
-            return cell
-    return []
+    shared = [colour for colour, count in Counter(colours).items() if count > 1]
+    first = min(shared, default=None)
+    return [position for position, other in enumerate(colours) if other == first]
 
 
 def _apart(tables: _Tables, colours: list[int], position: int) -> list[int]:

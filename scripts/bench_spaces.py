@@ -20,6 +20,7 @@ import numpy as np
 
 from nas import registry
 
+
 def per_second(work: Callable[[Any], object], items: Iterable[Any]) -> float:
     """Items a second of CPU time."""
     listed = list(items)

@@ -93,7 +93,8 @@ def pooling(kind: Literal["max_pool", "avg_pool"], kernel: int) -> Operation:
 
 
 def convolutions(*kernels: tuple[int, int], share: float = 1, dilation: int = 1) -> Operation:
-    """For each kernel ReLU, convolution and batch norm, strided in the last one.
+    """For each kernel ReLU, convolution and batch norm, strided in the last one (the original strides each
+    along the sides that it spans, which saves MACs).
 
     With a `share` below 1 they run on that share of the width, between 1x1 convolutions that narrow and
     widen, unless no channel would be left.

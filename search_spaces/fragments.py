@@ -245,6 +245,11 @@ class Builder:
                 "deep for the input resolution"
             )
         padding = (kernel - 1) // 2 if pad else 0
+        if ceil and stride > kernel - padding:
+            raise InvalidArchitecture(
+                f"the stride of a pooling that may hang over the edge must be at most {kernel - padding}, "
+                f"but got {stride}"
+            )
         rest = stride - 1 if ceil else 0
         out = (channels, *((side + 2 * padding - kernel + rest) // stride + 1 for side in spatial))
         return self._add(Layer(name, kind, (x,), out, (kernel,) * axes, (stride,) * axes, (padding,) * axes))

@@ -89,7 +89,8 @@ class GeneSpace(GraphSpace):
     def _remember(self) -> None:
         super()._remember()
         self._graphs = lru_cache(REMEMBERED)(self._graph)
-        self._read_graphs = lru_cache(REMEMBERED)(self._read)
+        self._foreign = lru_cache(REMEMBERED)(self._read)
+        self._written: dict[tuple[str, Graph], Values] = {}
 
     # --- what a space says -------------------------------------------------------------------------
 
@@ -254,7 +255,16 @@ class GeneSpace(GraphSpace):
 
     def _graph(self, name: str, values: Values) -> Graph:
         """The graph of these values, in its natural ids."""
-        return Graph(tuple(self.write(name, values)))
+        graph = Graph(tuple(self.write(name, values)))
+        if len(self._written) >= REMEMBERED:
+            self._written.clear()
+        self._written[name, graph] = values
+        return graph
+
+    def _read_graphs(self, name: str, graph: Graph) -> tuple[Values, dict[int, int] | None]:
+        """As `_read`; what was written here is not read again."""
+        values = self._written.get((name, graph))
+        return self._foreign(name, graph) if values is None else (values, None)
 
     def _with_value(
         self, arch: Architecture, values: Mapping[str, Values], name: str, place: int, value: Scalar

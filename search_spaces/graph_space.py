@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nas.architecture import Architecture, Graph, InvalidArchitecture, Node
 from nas.labelling import COMMUTATIVE
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from search_spaces.modules import Network
 
 T = TypeVar("T")
+Encoding = Callable[[Architecture], NDArray[np.float64]]
 
 INPUT = "input"
 """The op of the nodes that stand for a graph's inputs. They have no layers."""
@@ -108,7 +112,15 @@ class GraphSpace(ABC):
     def site(self, graph: str) -> Site:
         """A place where the graph of this name stands: what is a no-op there is one everywhere."""
 
+    @abstractmethod
+    def encode(self, arch: Architecture) -> NDArray[np.float64]:
+        """A written form as `float64[d]`, of a length that is fixed for the space."""
+
     # --- what follows from it ----------------------------------------------------------------------
+
+    def encodings(self) -> dict[str, Encoding]:
+        """The encodings that there are, by name: "one_hot" is `encode`; others are of some spaces only."""
+        return {"one_hot": self.encode}
 
     def check(self, arch: Architecture) -> None:
         """Raises `InvalidArchitecture`, naming node and rule, if `arch` is not of this space."""
@@ -198,8 +210,9 @@ class GraphSpace(ABC):
         if output in zeros and shapes[output] == shapes[inputs[0]]:
             kept[output] = Node(output, kept[output].op, (inputs[0],), kept[output].params)
         alive = _reached(kept, output)
-        _merge_sums(kept, alive)
-        alive = _reached(kept, output).union(inputs)
+        if _merge_sums(kept, alive):
+            alive = _reached(kept, output)
+        alive.update(inputs)
         nodes = tuple([node for node in kept.values() if node.id in alive])
         return graph if len(nodes) == len(graph) and all(map(_is, nodes, graph)) else Graph(nodes)
 
@@ -292,11 +305,12 @@ def _reached(nodes: Mapping[int, Node], output: int) -> set[int]:
     return reached
 
 
-def _merge_sums(nodes: dict[int, Node], alive: set[int]) -> None:
-    """Sums that are read once, by another sum, are written out there."""
+def _merge_sums(nodes: dict[int, Node], alive: set[int]) -> bool:
+    """Sums that are read once, by another sum, are written out there; whether there are any."""
     sums = [node for node in nodes.values() if node.op == COMMUTATIVE and node.id in alive]
+    merged = False
     if len(sums) < 2:
-        return
+        return merged
     reads = Counter([source for node in nodes.values() if node.id in alive for source in node.inputs])
     for node in sums:
         terms: list[int] = []
@@ -305,6 +319,8 @@ def _merge_sums(nodes: dict[int, Node], alive: set[int]) -> None:
             terms.extend(inner.inputs if inner.op == COMMUTATIVE and reads[source] == 1 else (source,))
         if len(terms) > len(node.inputs):
             nodes[node.id] = Node(node.id, node.op, tuple(terms), node.params)
+            merged = True
+    return merged
 
 
 def _is(a: object, b: object) -> bool:

@@ -22,7 +22,7 @@ from search_spaces import dag_cell, encodings
 from search_spaces.dag import Columns, edges, first_listing, listings, rows
 from search_spaces.dag_cell import NEW, Spec, vertex_channels
 from search_spaces.fragments import Builder, Shape
-from search_spaces.graph_space import INPUT, REMEMBERED, GraphSpace, Site
+from search_spaces.graph_space import INPUT, REMEMBERED, Encoding, GraphSpace, Site
 from search_spaces.operations import CLASSIFIER, JOINS, STEM, Operation, fragment_of
 from search_spaces.plan import Cell, Placed
 
@@ -382,8 +382,7 @@ class NASBench101Space(GraphSpace):
         self._spec(arch)
         return encodings.adjacency(arch.graph("cell"), OPS, self.vertices)
 
-    def encodings(self) -> Mapping[str, Callable[[Architecture], NDArray[np.float64]]]:
-        """Encodings by name."""
+    def encodings(self) -> dict[str, Encoding]:
         return {"adjacency": self.encode, "path": self._encode_paths}
 
     def _encode_paths(self, arch: Architecture) -> NDArray[np.float64]:

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nas.architecture import Architecture, InvalidArchitecture, Node
+from search_spaces.encodings import paths
 from search_spaces.fragments import Builder, Shape
 from search_spaces.genes import Gene, GeneSpace, Values
-from search_spaces.graph_space import INPUT, Site
+from search_spaces.graph_space import INPUT, Encoding, Site
 from search_spaces.operations import CLASSIFIER, JOINS, Operation
 from search_spaces.plan import Placed
 
@@ -128,6 +132,14 @@ class NASBench201Space(GeneSpace):
     def read(self, graph: str, nodes: Sequence[Node]) -> Iterator[str]:
         for place in (1, 3, 4, 6, 7, 8):  # between them stand the sums
             yield nodes[place].op
+
+    def encodings(self) -> dict[str, Encoding]:
+        return {**super().encodings(), "path": self._encode_paths}
+
+    def _encode_paths(self, arch: Architecture) -> NDArray[np.float64]:
+        """Which of the 1 + 4 + 16 + 64 paths of ops, none aside, lead from input to output: `float64[85]`."""
+        self.check_form(arch)
+        return paths(arch.graph("cell"), OPS[1:], len(SUM_IDS) - 1, zeros=OPS[:1])
 
     def site(self, graph: str) -> Site:
         return Site(((self.width, *self.input_shape[1:]),))

@@ -200,7 +200,8 @@ class NASNetSpace(StackedSpace):
             yield values[start : start + 5]
 
     def _unread(self, values: Values) -> list[int]:
-        read = {state for _, left, _, right, _ in self._blocks(values) for state in (left, right)}
+        end = 5 * self.blocks
+        read = {*values[1:end:5], *values[3:end:5]}
         return [state for state in range(2 + self.blocks) if state not in read]
 
     def _joined(self, values: Values) -> list[int]:
@@ -296,12 +297,11 @@ class NASNetSpace(StackedSpace):
     # --- the written form --------------------------------------------------------------------------
 
     def write(self, graph: str, values: Values) -> Iterator[Node]:
-        first = CELLS.index(graph) * (3 * self.blocks + 5)  # no id is of both cells
-        states = [first, first + 1]
-        for state, node_id in enumerate(states):
-            yield Node(node_id, INPUT, (), INPUTS[state])
+        states = [0, 1]  # ids of the states
+        for state in states:
+            yield Node(state, INPUT, (), INPUTS[state])
         for left_op, left, right_op, right, combine in self._blocks(values):
-            new = first + 3 * len(states) - 4
+            new = 3 * len(states) - 4
             yield Node(new, str(left_op), (states[int(left)],))
             yield Node(new + 1, str(right_op), (states[int(right)],))
             yield Node(new + 2, str(combine), (new, new + 1))
@@ -309,11 +309,11 @@ class NASNetSpace(StackedSpace):
         joined = []
         for state in self._joined(values):
             if state < 2:
-                joined.append(first + 3 * self.blocks + 2 + state)
-                yield Node(joined[-1], "match", (states[state],))
+                joined.append(3 * self.blocks + 2 + state)
+                yield Node(joined[-1], "match", (state,))
             else:
                 joined.append(states[state])
-        yield Node(first + 3 * self.blocks + 4, "concat", tuple(joined))
+        yield Node(3 * self.blocks + 4, "concat", tuple(joined))
 
     def read(self, graph: str, nodes: Sequence[Node]) -> Iterator[Scalar]:
         states = {nodes[0].id: 0, nodes[1].id: 1}

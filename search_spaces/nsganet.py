@@ -2,7 +2,10 @@
 
 As its released code builds them (ianwhale/nsga-net, models/macro_decoder.py, "residual"):
 
-    first convolution (where the width changes) -> nodes -> batch norm, ReLU -> max pooling
+    first convolution -> nodes -> batch norm, ReLU (-> max pooling, before the next phase)
+
+The first convolution is there only where the width changes: 3x3 in the first phase, 1x1 in the others,
+without batch norm. A node is a 3x3 convolution, batch norm and ReLU.
 
 A node that others read but that reads none reads the phase's input; one that reads but that none reads goes
 to the phase's output; one that does neither is left out. The last bit sends the input to the output as well.
@@ -68,7 +71,7 @@ class NSGANetSpace(GeneSpace):
         input_shape: (channels, height, width), sides at least 2^(phases - 1).
         classes: number of classes.
         nodes: nodes of a phase: 6 in the paper, 4 in its code.
-        filters: channels of each phase.
+        filters: channels of each phase; the default is what the code's README searches with.
         crossover: its kind, see `search_spaces.crossover`; "common" is the paper's, "two_point" the code's.
 
     Example:

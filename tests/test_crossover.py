@@ -112,12 +112,13 @@ def test_the_rng_decides_and_parents_stay(kind: str) -> None:
 
 
 @pytest.mark.parametrize("cross", [point, two_point, uniform, stage, common])
-def test_a_single_gene_can_be_crossed(cross: object) -> None:
+def test_one_gene_and_none_can_be_crossed(cross: object) -> None:
     rng = np.random.default_rng(0)
     for _ in range(10):
         mask = cross(A[:1], B[:1], STAGES[:1], rng)  # type: ignore[operator]
         assert mask.shape == (1,)
         assert mask.dtype == np.bool_
+    assert cross(A[:0], B[:0], STAGES[:0], rng).shape == (0,)  # type: ignore[operator]
 
 
 # --- in a space ----------------------------------------------------------------------------------------

@@ -349,7 +349,7 @@ def put(place: int, **fields: Any) -> Any:
         (put(1, params={"state": 0}), r"node 1 \(input\): .* {'state': 1}"),
         (lambda nodes: nodes.pop(), r"node 13 \(add\): .* must have 15 nodes .* but got 14"),
         (lambda nodes: nodes.append(nodes[2] | {"id": 30}), r"node 30 \(sep_conv_3x3\): .* 15 nodes"),
-        (lambda nodes: nodes.__delitem__(slice(9, None)), r"node 8 .*not written as space 'darts' writes it"),
+        (lambda nodes: nodes.__delitem__(slice(9, None)), r"node 8 .* not what space 'darts' writes"),
     ],
 )  # fmt: skip
 def test_a_cell_that_breaks_a_rule_names_node_and_rule(change: Any, message: str) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bit_string_contract import StagesContract
 from scipy import stats
-from spaces_contract import isomorphic
+from spaces_contract import SpaceContract, isomorphic
 
 from nas.architecture import Architecture, Graph, InvalidArchitecture
 from search_spaces.genetic_cnn import GeneticCNNSpace
@@ -23,12 +22,12 @@ A stage is one of them: nodes are alike but for their connections, and isolated 
 """
 
 
-class TestGeneticCNN(StagesContract):
+class TestGeneticCNN(SpaceContract):
     def make(self) -> GeneticCNNSpace:
         return GeneticCNNSpace((3, 9, 8), nodes=(3, 4, 3), filters=(4, 6, 5), hidden=7)
 
 
-class TestGeneticCNNWithoutAHiddenLayer(StagesContract):
+class TestGeneticCNNWithoutAHiddenLayer(SpaceContract):
     def make(self) -> GeneticCNNSpace:
         return GeneticCNNSpace((1, 5, 11), 3, nodes=[5, 2], filters=[4, 4], hidden=0, crossover="uniform")
 
@@ -260,7 +259,7 @@ def test_a_stage_that_lacks_nodes_is_refused() -> None:
     space = GeneticCNNSpace(nodes=(3,), filters=(8,))
     data = space.decode("0-00").to_dict()
     del data["graphs"][0]["nodes"][4:]
-    with pytest.raises(InvalidArchitecture, match=r"node 10 \(isolated\): graph 'stage1' is not written as"):
+    with pytest.raises(InvalidArchitecture, match=r"node 10 \(isolated\): .* space 'genetic_cnn' writes"):
         space.check(Architecture.from_dict(data))
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from spaces_contract import SpaceContract
 from scipy import stats
+from spaces_contract import SpaceContract
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models._utils import _make_divisible

@@ -188,7 +188,7 @@ def test_the_inception_like_cell_is_found_in_the_table_however_it_is_listed() ->
     [("10000/1001/101/11/1:2222", 227_274), ("111100/10000/0100/010/10/1:00000", 49_979_274)],
 )
 def test_the_smallest_and_the_largest_network_of_the_table(code: str, params: int) -> None:
-    """Four pools in a row, three of which lead to the output; five 3x3 convolutions, four of which read the
+    """Four pools in a row, each of which leads to the output; five 3x3 convolutions, four of which read the
     input. That none is smaller or larger is a check of scripts/bench_isomorphism.py."""
     space = NASBench101Space()
     assert space.cost(space.decode(code)).params == params

@@ -290,7 +290,7 @@ def test_the_written_form() -> None:
         (5, "id", (0,), ()), (6, "sep3", (4,), ()), (7, "concat", (5, 6), ()),
         (9, "match", (1,), ()), (10, "concat", (9, 7), ()),
     ]  # fmt: skip
-    assert [n.id for n in arch.graph("reduction")] == [11, 12, 13, 14, 15, 16, 17, 18, 21]
+    assert [n.id for n in arch.graph("reduction")] == [0, 1, 2, 3, 4, 5, 6, 7, 10]
 
 
 def test_canonical_drops_what_changes_nothing() -> None:
@@ -300,7 +300,7 @@ def test_canonical_drops_what_changes_nothing() -> None:
     nodes = [(n.id, n.op, n.inputs) for n in arch.graph("normal")][2:]
     assert nodes == [(2, "sep3", (0,)), (6, "id", (1,)), (7, "add", (2, 0, 6))]
     reduction = [(n.id, n.op, n.inputs) for n in arch.graph("reduction")][2:]
-    assert reduction == [(13, "id", (11,)), (14, "id", (12,)), (15, "add", (13, 14)), (18, "add", (15, 15))]
+    assert reduction == [(2, "id", (0,)), (3, "id", (1,)), (4, "add", (2, 3)), (7, "add", (4, 4))]
 
 
 def test_an_architecture_of_one_template_is_one_of_the_other() -> None:
@@ -350,7 +350,7 @@ def put(place: int, **fields: Any) -> Any:
         (put(1, params={"state": True}), r"node 1 \(input\)"),
         (lambda nodes: nodes.pop(), r"node 7 \(add\): .* must have 9 nodes .* but got 8"),
         (lambda nodes: nodes.append(nodes[2] | {"id": 30}), r"node 30 \(sep3\): .* must have 9 nodes"),
-        (lambda nodes: nodes[5:].clear() or nodes.__delitem__(slice(5, None)), "it ends after 5|not written"),
+        (lambda nodes: nodes.__delitem__(slice(5, None)), r"node 4 \(add\): .* not what space 'nasnet' writes"),
     ],
 )  # fmt: skip
 def test_a_cell_that_breaks_a_rule_names_node_and_rule(change: Any, message: str) -> None:

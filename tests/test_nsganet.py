@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bit_string_contract import StagesContract
 from scipy import stats
-from spaces_contract import isomorphic
+from spaces_contract import SpaceContract, isomorphic
 
 from nas.architecture import Architecture, Graph, InvalidArchitecture
 from search_spaces.nsganet import NSGANetSpace
@@ -20,14 +19,14 @@ PUBLISHED = "1-00-010-0111-10011-0|0-00-010-0101-11111-0|0-01-101-1011-10011-0"
 """models/macro_genotypes.py of ianwhale/nsga-net, "NSGANet"."""
 
 
-class TestNSGANet(StagesContract):
+class TestNSGANet(SpaceContract):
     """Inactive phases among the samples, equal and different widths."""
 
     def make(self) -> NSGANetSpace:
         return NSGANetSpace((3, 8, 8), nodes=3, filters=(4, 4, 6))
 
 
-class TestNSGANetOnOddImages(StagesContract):
+class TestNSGANetOnOddImages(SpaceContract):
     """A first phase as wide as its images; uniform crossover."""
 
     def make(self) -> NSGANetSpace:

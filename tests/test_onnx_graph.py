@@ -376,13 +376,7 @@ def fragment(layer: str, shape: tuple[int, ...]) -> Fragment:
     return builder.done()
 
 
-ASKS_FOR_ITS_SHAPE = pytest.mark.xfail(strict=True, reason="modules.Zero reads x.shape, a slice would do")
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [pytest.param(x, marks=ASKS_FOR_ITS_SHAPE) if x == "zero with stride" else x for x in LAYERS],
-)
+@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("shape", [(3, 9, 12), (2, 13)], ids=["image", "series"])
 def test_every_layer_of_a_space_is_written_directly(layer: str, shape: tuple[int, ...]):
     model = randomised(Network([Placed("net", fragment(layer, shape), (-1,))]))

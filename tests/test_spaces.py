@@ -317,6 +317,9 @@ class AnyGraph(GraphSpace):
     def check_form(self, arch: Architecture) -> None:
         pass
 
+    def encode(self, arch: Architecture) -> Any:
+        return np.array([float(len(arch.graph()))])
+
     def site(self, graph: str) -> Site:
         return Site((self.input_shape,))
 

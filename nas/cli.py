@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from nas.export import Exported
+    from nas.protocols import SearchSpace
     from nas.settings import Settings
     from nas.study import Study
     from nas.trial import Trial
@@ -174,35 +175,57 @@ def export(
     ids: Ids = None,
     where: Where = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write to.")] = None,
+    transfer: Annotated[
+        Path | None,
+        typer.Option(
+            "--transfer",
+            help="TOML file of other options of the space, e.g. input_shape = [3, 224, 224]: the same cells "
+            "there, with first weights.",
+        ),
+    ] = None,
 ) -> None:
     """Write the front's models as JSON + safetensors, ONNX and .pt2, each reloaded and compared."""
     from rich.table import Table
 
     from nas.display import number
     from nas.evaluator import space_recipe
-    from nas.export import export_trials, failures
+    from nas.export import export_transferred, export_trials, failures
 
-    target = out or folder / "models"
     with _opened(folder) as study:
         trials = _selected(study, knee, ids, where)
-        exported = export_trials(
-            trials,
-            study.space,
-            study.folder,
-            target,
-            space_recipe=space_recipe(study.settings, study.space.input_shape, study.space.classes),
-            done=_written,
-        )
-        table = Table(
-            "trial", "file", "max difference", "validation error", "check", title=f"models in {target}"
-        )
-        for model in exported:
-            for check in model.checks:
-                cells = (number(check.max_difference), number(check.error), "ok" if check.ok else "FAILED")
-                table.add_row(str(model.trial_id), check.file, *cells)
-        _console().print(table)
+        recipe = space_recipe(study.settings, study.space.input_shape, study.space.classes)
+        if transfer is None:
+            target = out or folder / "models"
+            exported = export_trials(
+                trials, study.space, study.folder, target, space_recipe=recipe, done=_written
+            )
+        else:
+            target = out or folder / "transferred"
+            recipe, space = _template(recipe, transfer)
+            exported = []
+            for trial in trials:
+                exported.append(export_transferred(trial, space, target, study.settings.seed, recipe))
+                _written(exported[-1])
+    title = f"models in {target}"
+    table = Table("trial", "file", "max difference", "validation error", "check", title=title)
+    for model in exported:
+        for check in model.checks:
+            error = number(check.error) if transfer is None else "not trained"
+            cells = (number(check.max_difference), error, "ok" if check.ok else "FAILED")
+            table.add_row(str(model.trial_id), check.file, *cells)
+    _console().print(table)
     if problems := failures(exported):
         _fail("\n".join(problems))
+
+
+def _template(recipe: dict[str, Any], path: Path) -> tuple[dict[str, Any], SearchSpace]:
+    """The study's space with the options of a TOML file instead of its own."""
+    from nas import registry
+    from nas.config import read_toml
+
+    options = {**recipe["options"], **read_toml(path)}
+    space: SearchSpace = registry.make("space", recipe["name"], options)
+    return {"name": recipe["name"], "options": options}, space
 
 
 @app.command()

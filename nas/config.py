@@ -110,18 +110,25 @@ def read_settings(path: Path) -> Settings:
     Raises:
         SettingsError: the file cannot be read, is not TOML, or a setting is unknown or wrong.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"settings file {path} must be readable, but {error}: `nas init` writes one"
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"settings file {path} must be TOML, but: {error}") from error
+    data = read_toml(path, remedy=": `nas init` writes one")
     try:
         return settings_from_dict(data)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
+
+
+def read_toml(path: Path, remedy: str = "") -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        SettingsError: it cannot be read (`remedy` says what to do then), or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path} must be readable, but {error}{remedy}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"settings file {path} must be TOML, but: {error}") from error
 
 
 def settings_from_dict(data: Mapping[str, Any]) -> Settings:

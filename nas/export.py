@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.architecture import Architecture
 from nas.data import DataInfo, read_info
 from nas.data import load as load_data
 from nas.evaluator import WeightsError, file_sha256, load_model
@@ -30,13 +31,25 @@ if TYPE_CHECKING:
     Validation = tuple[Tensor, Tensor]
     from nas.formats import Recipe, Run
 
-__all__ = ["Check", "ExportError", "Exported", "export_trial", "export_trials", "failures", "load"]
+__all__ = [
+    "Check",
+    "ExportError",
+    "Exported",
+    "export_transferred",
+    "export_trial",
+    "export_trials",
+    "failures",
+    "load",
+    "transfer",
+]
 
 STAGING = ".partial"
 PICTURE = "architecture.svg"
 BATCH_SIZES = (1, 4, 7)
 """An artefact must run at each of these, and at `BATCH` and what is left, over the validation part."""
 BATCH = 256
+SETTLING = 20
+"""Batches of noise that the batch norms of an untrained network see."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +170,7 @@ def export_trial(
     """
     if unknown := [name for name in formats if name not in FORMATS]:
         raise ValueError(f"formats must be of {', '.join(FORMATS)}, but got {unknown}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"{out} must be a folder that can be written, but {error}; name another") from error
+    _made(out)
     info = read_info(study_folder / "data")
     if validation is None:
         validation = _data(study_folder, "validation")
@@ -187,11 +197,99 @@ def _export(
     result = _result(trial)
     model = _trained(trial, space, study_folder)
     reference = _Reference.of(model, *validation)
-    metadata = {
-        "trial": str(trial.id),
-        "paretonas": version("paretonas"),
-        **{name: json.dumps(getattr(info, name)) for name in ("classes", "scale", "mean", "std")},
-    }
+    return _write(
+        trial,
+        space,
+        folder,
+        model,
+        reference,
+        formats,
+        {name: json.dumps(getattr(info, name)) for name in ("classes", "scale", "mean", "std")},
+        {
+            "space": space_recipe,
+            "values": dict(result.values),
+            "hparams": dict(result.hparams),
+            "validation_error": reference.error(reference.logits),
+            "preprocessing": {
+                "input": f"float32 [batch, {', '.join(map(str, info.input_shape))}]",
+                "formula": "(x * scale - mean) / std",
+                "scale": info.scale,
+                "mean": info.mean,
+                "std": info.std,
+                "classes": info.classes,
+            },
+        },
+    )
+
+
+def export_transferred(
+    trial: Trial,
+    space: SearchSpace,
+    out: Path,
+    seed: int,
+    space_recipe: Recipe,
+    formats: Sequence[str] = tuple(FORMATS),
+) -> Exported:
+    """Writes `out/trial-00042`: the trial's architecture as a network of `space`, with first weights.
+
+    The same cells on another template: other inputs, classes, stem, width or depth. It is to be trained;
+    its files are checked like those of a trained one, on noise, which its batch norms have seen.
+
+    Args:
+        space: the one to transfer to, of the same family.
+        seed: of the weights and of the noise.
+        space_recipe: name and options that make `space`.
+
+    Returns:
+        The checks, or why this architecture cannot be transferred: that is no exception.
+
+    Raises:
+        ExportError: `out` cannot be written.
+    """
+    import torch
+
+    from nas.trainer import seeded
+
+    folder = _made(out) / f"trial-{trial.id:05d}"
+    try:
+        arch = transfer(trial.architecture, space)
+        with seeded(seed):
+            model = space.build(space.canonical(arch))
+            x = torch.randn(8, *space.input_shape)
+            with torch.no_grad():
+                for _ in range(SETTLING):
+                    model.train()(torch.randn(8, *space.input_shape))
+        reference = _Reference.of(model.eval(), x, torch.zeros(len(x), dtype=torch.int64))
+        report = {"space": space_recipe, "trained": False, "cost": asdict(space.cost(space.canonical(arch)))}
+        kinds = [FORMATS[name] for name in formats]
+        return Exported(trial.id, folder, _write(trial, space, folder, model, reference, kinds, {}, report))
+    except Exception as error:
+        return Exported(trial.id, folder, message=f"trial {trial.id}: {_text(error)}")
+
+
+def transfer(arch: Architecture, space: SearchSpace) -> Architecture:
+    """The same graphs as an architecture of another space of the family, e.g. a cell on another template.
+
+    Raises:
+        InvalidArchitecture: `space` does not write such graphs; node and rule are named.
+    """
+    moved = Architecture(space.name, arch.graphs, arch.params)
+    space.check(moved)
+    return moved
+
+
+def _write(
+    trial: Trial,
+    space: SearchSpace,
+    folder: Path,
+    model: torch.nn.Module,
+    reference: _Reference,
+    formats: Sequence[Format],
+    metadata: dict[str, str],
+    report: dict[str, Any],
+) -> tuple[Check, ...]:
+    """The files of one network, each reloaded and compared; `check.json` holds `report` and the checks."""
+    metadata = {"trial": str(trial.id), "paretonas": version("paretonas"), **metadata}
     staging = folder / STAGING
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -209,29 +307,26 @@ def _export(
             if not check.ok and (staging / kind.file).exists():
                 (staging / kind.file).replace(staging / f"{kind.file}.failed")
             checks.append(check)
-        report = {
+        whole = {
             "trial": trial.id,
-            "space": space_recipe,
-            "values": dict(result.values),
-            "hparams": dict(result.hparams),
-            "validation_error": reference.error(reference.logits),
+            **report,
             "checks": [asdict(check) for check in checks],
-            "preprocessing": {
-                "input": f"float32 [batch, {', '.join(map(str, info.input_shape))}]",
-                "formula": "(x * scale - mean) / std",
-                "scale": info.scale,
-                "mean": info.mean,
-                "std": info.std,
-                "classes": info.classes,
-            },
             "sha256": {path.name: file_sha256(path) for path in sorted(staging.iterdir())},
             "versions": {name: version(name) for name in ("paretonas", "torch", "onnx", "onnxruntime")},
         }
-        (staging / CHECK).write_text(json.dumps(report, indent=2), encoding="utf-8")
+        (staging / CHECK).write_text(json.dumps(whole, indent=2), encoding="utf-8")
         _replace_files(staging, folder, formats)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return tuple(checks)
+
+
+def _made(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"{out} must be a folder that can be written, but {error}; name another") from error
+    return out
 
 
 def _replace_files(staging: Path, folder: Path, formats: Sequence[Format]) -> None:

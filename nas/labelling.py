@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -54,28 +55,28 @@ def certificate(graph: Graph) -> Certificate:
     return tables.certificate(colours)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Tables:
     """A graph by position instead of id."""
 
-    labels: tuple[str, ...]
-    inputs: tuple[tuple[int, ...], ...]
-    commutative: tuple[bool, ...]
-    readers: tuple[tuple[tuple[int, int], ...], ...]  # (reader, position of the input or 0 for add)
+    labels: Sequence[str]
+    inputs: Sequence[tuple[int, ...]]
+    commutative: Sequence[bool]
 
     @classmethod
     def of(cls, graph: Graph, labels: Sequence[str]) -> _Tables:
         index = {node.id: position for position, node in enumerate(graph.nodes)}
-        readers: list[list[tuple[int, int]]] = [[] for _ in graph.nodes]
-        for position, node in enumerate(graph.nodes):
-            for slot, source in enumerate(node.inputs):
-                readers[index[source]].append((position, 0 if node.op == COMMUTATIVE else slot))
-        return cls(
-            tuple(labels),
-            tuple(tuple(index[source] for source in node.inputs) for node in graph.nodes),
-            tuple(node.op == COMMUTATIVE for node in graph.nodes),
-            tuple(tuple(found) for found in readers),
-        )
+        inputs = [tuple([index[source] for source in node.inputs]) for node in graph.nodes]
+        return cls(labels, inputs, [node.op == COMMUTATIVE for node in graph.nodes])
+
+    @cached_property
+    def readers(self) -> list[tuple[tuple[int, int], ...]]:
+        """For each node who reads it: (reader, position of the input or 0 for add). Ties only need them."""
+        readers: list[list[tuple[int, int]]] = [[] for _ in self.labels]
+        for position, below in enumerate(self.inputs):
+            for slot, source in enumerate(below):
+                readers[source].append((position, 0 if self.commutative[position] else slot))
+        return [tuple(found) for found in readers]
 
     def twins_apart(self, colours: list[int]) -> list[int]:
         """`colours`, refined after nodes of equal colour, inputs and readers got colours of their own.

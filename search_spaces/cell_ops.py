@@ -93,8 +93,7 @@ def pooling(kind: Literal["max_pool", "avg_pool"], kernel: int) -> Operation:
 
 
 def convolutions(*kernels: tuple[int, int], share: float = 1, dilation: int = 1) -> Operation:
-    """For each kernel ReLU, convolution and batch norm, strided in the last one (the original strides each
-    along the sides that it spans, which saves MACs).
+    """For each kernel ReLU, convolution and batch norm; strided along the sides that the kernel spans.
 
     With a `share` below 1 they run on that share of the width, between 1x1 convolutions that narrow and
     widen, unless no channel would be left.
@@ -106,19 +105,22 @@ def convolutions(*kernels: tuple[int, int], share: float = 1, dilation: int = 1)
         width = narrow if squeezed else p["width"]
         x = b.relu_conv_bn("squeeze", -1, width, 1) if squeezed else -1
         for place, kernel in enumerate(kernels, start=1):
-            stride = p["stride"] if place == len(kernels) else 1
-            x = b.relu_conv_bn(f"{place}", x, width, kernel, stride, dilation=dilation)
+            x = b.relu_conv_bn(f"{place}", x, width, kernel, _strides(kernel, p), dilation=dilation)
         if squeezed:
             b.relu_conv_bn("expand", x, p["width"], 1)
 
     return Operation((), emit, place=PLACE)
 
 
+def _strides(kernel: tuple[int, int], p: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple([p["stride"] if side == max(kernel) else 1 for side in kernel])
+
+
 def thin_convolutions(kernel: int) -> Operation:
     """ReLU, convolutions 1 x `kernel` and `kernel` x 1 with nothing between them, batch norm (NSGA-Net)."""
 
     def emit(b: Builder, p: Mapping[str, Any]) -> None:
-        x = b.conv("row", b.relu("relu", -1), p["width"], (1, kernel))
-        b.conv_bn("column", x, p["width"], (kernel, 1), p["stride"])
+        x = b.conv("row", b.relu("relu", -1), p["width"], (1, kernel), _strides((1, kernel), p))
+        b.conv_bn("column", x, p["width"], (kernel, 1), _strides((kernel, 1), p))
 
     return Operation((), emit, place=PLACE)

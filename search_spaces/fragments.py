@@ -124,7 +124,7 @@ class Builder:
         x: int,
         width: int,
         kernel: int | tuple[int, ...],
-        stride: int = 1,
+        stride: int | tuple[int, ...] = 1,
         *,
         groups: int = 1,
         dilation: int = 1,
@@ -133,14 +133,15 @@ class Builder:
         """Convolution with "same" padding at stride 1; odd kernels only."""
         channels, spatial = self._spatial(x)
         kernels = (kernel,) * len(spatial) if isinstance(kernel, int) else kernel
+        strides = (stride,) * len(spatial) if isinstance(stride, int) else stride
         if any(k % 2 == 0 for k in kernels):
             raise InvalidArchitecture(f"kernel must be odd, but got {kernel}")
         if channels % groups or width % groups:
             raise InvalidArchitecture(
                 f"groups must divide channels, but got {groups=}, {channels=}, {width=}"
             )
-        self._fits_stride(spatial, stride)
-        out = (width, *((side - 1) // stride + 1 for side in spatial))
+        self._fits_stride(spatial, max(strides))
+        out = (width, *((side - 1) // step + 1 for side, step in zip(spatial, strides, strict=True)))
         per_output = channels // groups * math.prod(kernels)
         return self._add(
             Layer(
@@ -149,7 +150,7 @@ class Builder:
                 (x,),
                 out,
                 kernels,
-                (stride,) * len(spatial),
+                strides,
                 tuple(dilation * (k - 1) // 2 for k in kernels),
                 (dilation,) * len(spatial),
                 groups,
@@ -177,7 +178,7 @@ class Builder:
         x: int,
         width: int,
         kernel: int | tuple[int, ...],
-        stride: int = 1,
+        stride: int | tuple[int, ...] = 1,
         *,
         groups: int = 1,
         dilation: int = 1,
@@ -194,7 +195,7 @@ class Builder:
         x: int,
         width: int,
         kernel: int | tuple[int, ...],
-        stride: int = 1,
+        stride: int | tuple[int, ...] = 1,
         *,
         groups: int = 1,
         activation: Activation = "relu",
@@ -209,7 +210,7 @@ class Builder:
         x: int,
         width: int,
         kernel: int | tuple[int, ...],
-        stride: int = 1,
+        stride: int | tuple[int, ...] = 1,
         *,
         groups: int = 1,
         dilation: int = 1,

@@ -127,7 +127,17 @@ class GeneSpace(GraphSpace):
         return found
 
     def architecture(self, values: Mapping[str, Values]) -> Architecture:
-        """The architecture of these values; those of inactive genes do not matter."""
+        """The architecture of these values; those of inactive genes do not matter.
+
+        Raises:
+            InvalidArchitecture: a gene has no such value.
+        """
+        for name, of_graph in self.genes.items():
+            for gene, value in zip(of_graph, values[name], strict=True):
+                gene.index(value)
+        return self._assembled(values)
+
+    def _assembled(self, values: Mapping[str, Values]) -> Architecture:
         params = zip((gene.name for gene in self.genes.get(WHOLE, ())), values.get(WHOLE, ()), strict=True)
         graphs = [(name, self._graphs(name, self._normal(name, values[name]))) for name in self.graphs]
         return Architecture(self.name, tuple(graphs), tuple(sorted(params)))
@@ -141,7 +151,7 @@ class GeneSpace(GraphSpace):
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Every gene uniform: uniform over the written forms where all genes matter."""
-        return self.architecture(self._of_alleles(rng.integers(self._sizes).tolist()))
+        return self._assembled(self._of_alleles(rng.integers(self._sizes).tolist()))
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
         """One gene, uniform among those that matter and have a choice, takes another value, uniformly."""
@@ -178,7 +188,7 @@ class GeneSpace(GraphSpace):
         alleles = self._alleles(mine), self._alleles(theirs)
         mask = CROSSOVERS[self.mixing](*alleles, stages, rng)
         child = self._of_alleles(np.where(mask, alleles[1], alleles[0]).tolist())
-        mixed = self.architecture(child)
+        mixed = self._assembled(child)
         graphs = []
         for name, graph in mixed.graphs:
             parent = a.graph(name)
@@ -200,7 +210,8 @@ class GeneSpace(GraphSpace):
         return Architecture(a.space, tuple(graphs), mixed.params)
 
     def encode(self, arch: Architecture) -> NDArray[np.float64]:
-        """One-hot values, one 0 or 1 for a gene of two choices, zeros for what does not matter.
+        """One-hot values, one 0 or 1 for a gene of two choices, nothing for one choice; zeros for what
+        does not matter.
 
         `float64[d]`.
         """
@@ -209,7 +220,7 @@ class GeneSpace(GraphSpace):
             active = self.active(name, values)
             for place, (gene, value) in enumerate(zip(self.genes[name], values, strict=True)):
                 on = active is None or active[place]
-                choices = gene.choices[1:] if len(gene.choices) == 2 else gene.choices
+                choices = gene.choices[1:] if len(gene.choices) <= 2 else gene.choices
                 rows += [float(on and value == choice) for choice in choices]
         return np.array(rows)
 

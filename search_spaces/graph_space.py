@@ -33,7 +33,7 @@ Encoding = Callable[[Architecture], NDArray[np.float64]]
 INPUT = "input"
 """The op of the nodes that stand for a graph's inputs. They have no layers."""
 
-REMEMBERED = 4096
+REMEMBERED = 1024
 """Graphs whose cells and contracted forms are kept at hand: a child shares most graphs with its parent."""
 
 SHAPES = {

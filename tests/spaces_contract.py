@@ -348,7 +348,7 @@ class SpaceContract:
     ) -> None:
         for arch in samples[:5]:
             data = arch.to_dict()
-            node = data["graphs"][0]["nodes"][1]
+            node = next(n for n in data["graphs"][0]["nodes"] if n["inputs"])
             node |= change
             with pytest.raises(InvalidArchitecture, match=rf"node {node['id']}\b.*({message})"):
                 space.check(Architecture.from_dict(data))
@@ -358,7 +358,7 @@ class SpaceContract:
         for arch in samples[:5]:
             for cast in (float, bool):
                 data = arch.to_dict()
-                node = data["graphs"][0]["nodes"][1]
+                node = next(n for n in data["graphs"][0]["nodes"] if n["inputs"])
                 node["params"] = {
                     name: cast(value) if isinstance(value, int) and cast(value) == value else value
                     for name, value in node["params"].items()

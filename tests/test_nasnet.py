@@ -112,11 +112,16 @@ def test_penultimate_widths_of_nasnet_a(space: NASNetSpace, width: int) -> None:
     assert plan[plan[-1].inputs[0]].part.shape[0] == width
 
 
-@pytest.mark.parametrize(("cells", "filters", "side", "millions"), [(4, 50, 224, 5.1), (6, 190, 331, 86.7)])
-def test_amoebanet_a(cells: int, filters: int, side: int, millions: float) -> None:
-    """Real et al. 2019, tables 2 and 3: params of N = 4, F = 50 and of N = 6, F = 190."""
+@pytest.mark.parametrize(
+    ("cells", "filters", "side", "millions", "macs"),
+    [(4, 50, 224, 5.1, 555_000_000), (6, 190, 331, 86.7, 23_100_000_000)],
+)
+def test_amoebanet_a(cells: int, filters: int, side: int, millions: float, macs: int) -> None:
+    """Real et al. 2019, tables 2 and 3: N = 4, F = 50 and N = 6, F = 190."""
     space = imagenet(side, template="imagenet", cells=cells, filters=filters)
-    assert round(space.cost(space.decode(AMOEBANET_A)).params / 1e6, 1) == millions
+    cost = space.cost(space.decode(AMOEBANET_A))
+    assert round(cost.params / 1e6, 1) == millions
+    assert float(f"{cost.macs:.3g}") == macs
 
 
 def test_pnas_has_136_cells_of_one_block() -> None:

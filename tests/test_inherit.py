@@ -12,9 +12,20 @@ from torch import nn
 from nas.architecture import Architecture, Graph, Node
 from nas.inherit import Inheritance, carried, inherit
 from search_spaces.chain import ChainSpace
+from search_spaces.darts import DARTSSpace
+from search_spaces.genetic_cnn import GeneticCNNSpace
+from search_spaces.metaqnn import MetaQNNSpace
+from search_spaces.mlp import MLPSpace
+from search_spaces.mnasnet import MNasNetSpace
+from search_spaces.mobilenetv3 import MobileNetV3Space
 from search_spaces.modules import Network
+from search_spaces.nasbench101 import NASBench101Space
 from search_spaces.nasbench201 import NASBench201Space
 from search_spaces.nasbench_macro import NASBenchMacroSpace
+from search_spaces.nasnet import NASNetSpace
+from search_spaces.nsganet import NSGANetSpace
+from search_spaces.skip_chain import SkipChainSpace
+from search_spaces.template import TemplateSpace
 
 IN = Node(0, "input")
 
@@ -235,23 +246,37 @@ SPACES = {
     "chain of series": lambda: ChainSpace((2, 16), widths=(4, 8), stem=4, head=8),
     "nasbench201": lambda: NASBench201Space((3, 8, 8), cells=1, width=4),
     "nasbench_macro": lambda: NASBenchMacroSpace((3, 8, 8)),
+    "nasbench101": lambda: NASBench101Space((3, 8, 8), 3, vertices=5, width=8, stacks=2, cells=1),
+    "mnasnet": lambda: MNasNetSpace((3, 8, 8), 3, widths=(8, 8, 16), layers=(1, 2, 2), stem=8, head=16),
+    "mobilenetv3": lambda: MobileNetV3Space((3, 8, 8), 3, width_mult=0.25, head=(16, 16)),
+    "genetic_cnn": lambda: GeneticCNNSpace((3, 8, 8), 3, nodes=(3, 4), filters=(4, 8), hidden=0),
+    "nsganet": lambda: NSGANetSpace((3, 8, 8), 3, nodes=4, filters=(4, 8, 8)),
+    "skip_chain": lambda: SkipChainSpace((3, 8, 8), 3, layers=4, filters=(4, 8)),
+    "metaqnn": lambda: MetaQNNSpace((3, 8, 8), 3, filters=(4, 8), units=(8, 4)),
+    "mlp": lambda: MLPSpace((5,), 3, widths=(4, 8)),
+    "template": lambda: TemplateSpace((3, 8, 8), 3),
+    "darts": lambda: DARTSSpace((3, 8, 8), 3, cells=3, filters=4),
+    "nasnet": lambda: NASNetSpace((3, 8, 8), 3, cells=1, filters=4, blocks=3),
 }
+NO_MORPHISM = {"darts", "nasnet"}
+"""A cell of fixed size swaps ops and inputs: what goes is missing, nothing comes as a branch of its own."""
 
 
 @pytest.mark.parametrize("widening", ["zero", "replicate"])
 @pytest.mark.parametrize("name", SPACES)
 def test_claims_hold_for_random_parents_and_children(name: str, widening: Any) -> None:
-    check_claims(SPACES[name](), 12, widening)
+    kept = check_claims(SPACES[name](), 6 if name in NO_MORPHISM else 40, widening)
+    assert kept or name in NO_MORPHISM
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("widening", ["zero", "replicate"])
 @pytest.mark.parametrize("name", SPACES)
 def test_claims_hold_for_200_random_parents_and_children(name: str, widening: Any) -> None:
-    check_claims(SPACES[name](), 200, widening)
+    assert check_claims(SPACES[name](), 200, widening) or name in NO_MORPHISM
 
 
-def check_claims(of: Any, pairs: int, widening: Any) -> None:
+def check_claims(of: Any, pairs: int, widening: Any) -> int:
     """Where the walk says that the function is kept, it is: to 1e-12 of the largest logit."""
     rng = np.random.default_rng(0)
     kept = 0
@@ -266,7 +291,7 @@ def check_claims(of: Any, pairs: int, widening: Any) -> None:
                 assert difference(parent, child, of.input_shape, train) < 1e-12, (before, after)
         kept += found.eval_mode
         assert 0 <= found.share <= 1
-    assert kept
+    return kept
 
 
 def test_crossover_children_inherit_from_their_first_parent() -> None:

@@ -247,7 +247,9 @@ SPACES = {
     "nasbench201": lambda: NASBench201Space((3, 8, 8), cells=1, width=4),
     "nasbench_macro": lambda: NASBenchMacroSpace((3, 8, 8)),
     "nasbench101": lambda: NASBench101Space((3, 8, 8), 3, vertices=5, width=8, stacks=2, cells=1),
-    "mnasnet": lambda: MNasNetSpace((3, 8, 8), 3, widths=(8, 8, 16), layers=(1, 2, 2), stem=8, head=16),
+    "mnasnet": lambda: MNasNetSpace(
+        (3, 8, 8), 3, widths=(8, 8, 16), layers=(1, 2, 2), strides=(1, 1, 2, 2), stem=8, head=16
+    ),
     "mobilenetv3": lambda: MobileNetV3Space((3, 8, 8), 3, width_mult=0.25, head=(16, 16)),
     "genetic_cnn": lambda: GeneticCNNSpace((3, 8, 8), 3, nodes=(3, 4), filters=(4, 8), hidden=0),
     "nsganet": lambda: NSGANetSpace((3, 8, 8), 3, nodes=4, filters=(4, 8, 8)),

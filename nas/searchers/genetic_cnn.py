@@ -1,0 +1,145 @@
+"""Genetic CNN's genetic algorithm (Xie & Yuille 2017, "Genetic CNN", algorithm 1), for any space."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+
+import numpy as np
+
+from nas.protocols import Context, Exhausted
+from nas.searchers.members import Member
+from nas.searchers.novelty import changed, first_new, sampled, widening
+from nas.searchers.selection import Floats, handicap, roulette, weighted
+from nas.trial import Proposal, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A child to be: of `first` and `second` by crossover, or of `first` by mutation if there is none."""
+
+    first: Member
+    second: Member | None = None
+
+
+@dataclass(slots=True)
+class State:
+    """`generation`: the last whole one; `kept` and `coming`: those of the next one that are known already,
+    unchanged and told; `slots`: children not proposed yet; `awaited`: trials that complete the next one."""
+
+    context: Context
+    awaited: int
+    generation: list[Member] = field(default_factory=list)
+    kept: list[Member] = field(default_factory=list)
+    coming: list[Member] = field(default_factory=list)
+    slots: deque[Slot] = field(default_factory=deque)
+    proposals: int = 0
+
+
+@dataclass(frozen=True)
+class GeneticCNN:
+    """Generations: roulette on r_n - r_min, crossover of adjacent pairs, mutation of whom it left out.
+
+    An individual that neither changes goes into the next generation with the outcome it has. Nothing waits
+    for a generation: once its children are all proposed and outcomes are open, further children come from
+    the last whole one and count for the next. What crossover mixes is the space's affair (the paper swaps
+    each stage with probability .2), and a mutation is one change of the space (the paper's flips of each
+    bit with probability .05 are about one). With several objectives r is the negative sum of scaled losses
+    under random weights, drawn for each generation. What violates limits is never drawn while something
+    else is there.
+
+    Attributes:
+        population: N.
+        crossover: p_C, for each adjacent pair.
+        mutation: p_M, for each individual that was not crossed.
+
+    Raises:
+        ValueError: `population >= 2` does not hold, or a probability is out of range.
+    """
+
+    population: int = 20
+    crossover: float = 0.2
+    mutation: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.population < 2:
+            raise ValueError(f"`population >= 2` must hold, but got population={self.population}")
+        if not (0 <= self.crossover <= 1 and 0 <= self.mutation <= 1):
+            raise ValueError(
+                f"`0 <= crossover, mutation <= 1` must hold, but got ({self.crossover=}, {self.mutation=})"
+            )
+
+    def init(self, context: Context) -> State:
+        return State(context, awaited=self.population)
+
+    def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
+        context = state.context
+        if state.proposals < self.population or not (state.generation or state.coming):
+            return first_new(context, sampled(context, rng))
+        return first_new(context, chain(self._children(state, rng), sampled(context, rng)))
+
+    def _children(self, state: State, rng: np.random.Generator) -> Iterator[Proposal]:
+        """Children of the next slot; where it gives nothing new, or there is none, of slots drawn now."""
+        space = state.context.space
+        parents = state.generation or state.coming
+        fitness = fitnesses(parents, rng)
+        for n, changes in enumerate(widening()):
+            planned = state.slots and n % 2 == 0
+            slot = state.slots[0] if planned else Slot(parents[roulette(fitness, rng)])
+            child, parent = slot.first.trial.architecture, slot.first.trial.id
+            if slot.second is None:
+                yield Proposal(changed(space, child, changes, rng), (parent,), "mutate")
+                continue
+            child = space.crossover(child, slot.second.trial.architecture, rng)
+            if n:  # the crossover alone gave nothing new
+                child = changed(space, child, changes, rng)
+            origin = "crossover+mutate" if n else "crossover"
+            yield Proposal(child, (parent, slot.second.trial.id), origin)
+
+    def proposed(self, state: State, trial: Trial) -> State:
+        state.proposals += 1
+        if state.slots:
+            state.slots.popleft()
+        return state
+
+    def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
+        state.coming.append(Member.of(state.context, trial))
+        if len(state.coming) >= state.awaited:
+            state.generation = [*state.kept, *state.coming]
+            state.kept, slots = self._selected(state.generation, rng)
+            state.slots, state.coming, state.awaited = deque(slots), [], len(slots)
+        return state
+
+    def _selected(
+        self, generation: list[Member], rng: np.random.Generator
+    ) -> tuple[list[Member], list[Slot]]:
+        """Individuals of the next generation that stay as they are, and the slots of those that change."""
+        fitness = fitnesses(generation, rng)
+        drawn = [generation[roulette(fitness, rng)] for _ in range(self.population)]
+        kept: list[Member] = []
+        slots: list[Slot] = []
+        for place in range(0, self.population, 2):
+            pair = drawn[place : place + 2]
+            crosses, mutates = rng.random() < self.crossover, rng.random(2) < self.mutation
+            if crosses and len(pair) == 2 and pair[0] is not pair[1]:
+                slots += [Slot(pair[0], pair[1]), Slot(pair[1], pair[0])]
+                continue
+            for member, changes in zip(pair, mutates.tolist(), strict=False):
+                if changes:
+                    slots.append(Slot(member))
+                else:
+                    kept.append(member)
+        if not slots:  # a generation without anything new would be the last
+            kept, slots = [], [Slot(member) for member in drawn]
+        return kept, slots
+
+
+def fitnesses(members: list[Member], rng: np.random.Generator) -> Floats:
+    """Loss for `roulette` (`float64[n]`): NaN, no chance, for all but those of the least handicap."""
+    least = min(handicap(member) for member in members)
+    numbers = weighted(members, rng)
+    return np.array(
+        [number if handicap(m) == least else np.nan for number, m in zip(numbers, members, strict=True)]
+    )

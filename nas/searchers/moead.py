@@ -1,0 +1,134 @@
+"""MOEA/D (Zhang & Li 2007, "MOEA/D: A Multiobjective Evolutionary Algorithm Based on Decomposition")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.protocols import Context, Exhausted
+from nas.scalarisation import chebyshev
+from nas.searchers.members import Member
+from nas.searchers.novelty import changed, first_new, sampled, widening
+from nas.searchers.nsga3 import fitting_partitions, reference_directions
+from nas.trial import Proposal, Trial
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class State:
+    """`population[i]` is the best trial known for the weights `weights[i]`; empty before the first is told.
+
+    Attributes:
+        weights: `float64[n, m]`, one subproblem a row.
+        neighbours: `int64[n, T]`, the subproblems with the nearest weights, itself first.
+        low, high: least and greatest losses of all that succeeded, `float64[m]`.
+    """
+
+    context: Context
+    weights: Floats
+    neighbours: NDArray[np.int64]
+    low: Floats
+    high: Floats
+    population: list[Member] = field(default_factory=list)
+    proposals: int = 0
+
+
+@dataclass(frozen=True)
+class MOEAD:
+    """One subproblem for each weighting of the losses (Chebyshev); parents and replacement are neighbours.
+
+    Ask n serves subproblem n modulo their number: its parents are two of the neighbourhood, and its child
+    replaces what it is better than there (algorithm in section III-B). Losses are scaled to [0, 1] over all
+    that was told (section V-C), less violation of limits goes first, and failed trials are replaced by any
+    other. A random architecture of the start may replace any member.
+
+    Attributes:
+        population: subproblems, at most (Das and Dennis's weights come in certain numbers; with more
+            objectives than that, one an objective); also the random architectures at the start.
+        neighbours: T, subproblems of a neighbourhood.
+        crossover, mutation: as of `NSGA2`.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    population: int = 20
+    neighbours: int = 5
+    crossover: float = 0.25
+    mutation: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.population < 1 or self.neighbours < 1:
+            raise ValueError(
+                "`1 <= population` and `1 <= neighbours` must hold, but got "
+                f"({self.population=}, {self.neighbours=})"
+            )
+        if not (0 <= self.crossover <= 1 and 0 <= self.mutation <= 1):
+            raise ValueError(
+                f"`0 <= crossover, mutation <= 1` must hold, but got ({self.crossover=}, {self.mutation=})"
+            )
+
+    def init(self, context: Context) -> State:
+        m = len(context.objectives)
+        weights = reference_directions(m, fitting_partitions(m, self.population))
+        distances = ((weights[:, None] - weights) ** 2).sum(axis=2)
+        nearest = np.argsort(distances, axis=1, kind="stable")[:, : self.neighbours]
+        return State(context, weights, nearest, np.full(m, np.inf), np.full(m, -np.inf))
+
+    def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
+        context = state.context
+        if state.proposals < self.population or not state.population:
+            return first_new(context, sampled(context, rng))
+        return first_new(context, chain(self._children(state, rng), sampled(context, rng)))
+
+    def _children(self, state: State, rng: np.random.Generator) -> Iterator[Proposal]:
+        """Children of parents drawn anew from the neighbourhood; the widest draws take the whole population."""
+        space = state.context.space
+        near = state.neighbours[state.proposals % len(state.weights)]
+        for changes in widening():
+            pool = near if changes == 1 else np.arange(len(state.weights))
+            first, second = (state.population[i].trial for i in rng.choice(pool, 2))
+            child, origin = first.architecture, ""
+            ids: tuple[int, ...] = (first.id,)
+            if first.id != second.id and rng.random() < self.crossover:
+                child = space.crossover(child, second.architecture, rng)
+                ids, origin = (*ids, second.id), "crossover"
+            if not origin or changes > 1 or rng.random() < self.mutation:
+                child = changed(space, child, changes, rng)
+                origin += "+mutate" if origin else "mutate"
+            yield Proposal(child, ids, origin)
+
+    def proposed(self, state: State, trial: Trial) -> State:
+        state.proposals += 1
+        return state
+
+    def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
+        new = Member.of(state.context, trial)
+        if np.isfinite(new.losses).all():
+            state.low, state.high = np.minimum(state.low, new.losses), np.maximum(state.high, new.losses)
+        if not state.population:
+            state.population = [new] * len(state.weights)
+            return state
+        everywhere = trial.id < self.population
+        served = range(len(state.weights)) if everywhere else state.neighbours[trial.id % len(state.weights)]
+        for i in served:
+            if _fitness(new, state, int(i)) <= _fitness(state.population[i], state, int(i)):
+                state.population[i] = new
+        return state
+
+
+def _fitness(member: Member, state: State, subproblem: int) -> tuple[bool, float, float]:
+    """(failed, violation, Chebyshev's distance under the weights of the subproblem): less is better.
+
+    A weight of 0 counts as 1e-4, so that the ends of the front are not merely weakly optimal.
+    """
+    span = np.where(state.high > state.low, state.high - state.low, 1.0)
+    failed = not np.isfinite(member.losses).all()
+    away = np.ones(len(span)) if failed else (member.losses - state.low) / span
+    weights = np.maximum(state.weights[subproblem], 1e-4)
+    return failed, member.violation, float(chebyshev(away, weights))

@@ -1,0 +1,220 @@
+"""Parent selection and survival as small functions that combine.
+
+Parents are chosen by `tournament` and `roulette` over numbers, by `crowded_tournament` and
+`dominance_tournament` over members; `youngest`, `best` and `archived` say who survives. So
+`tournament(standing(youngest(members, 100)), rng)` is an aging tournament with a pressure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nas.searchers.members import Member
+
+Floats = NDArray[np.float64]
+
+# --- who is better ---------------------------------------------------------------------------------
+
+
+def failed(member: Member) -> bool:
+    """Whether a value is missing or not finite."""
+    return not np.isfinite(member.losses).all()
+
+
+def handicap(member: Member) -> tuple[bool, float]:
+    """(failed, violation): the less comes first, whatever the losses (Deb et al. 2002, section VI)."""
+    return failed(member), member.violation
+
+
+def dominates(a: Member, b: Member) -> bool:
+    """Constraint-domination (Deb et al. 2002, definition 1): a less handicap, or else dominance."""
+    mine, others = handicap(a), handicap(b)
+    if mine != others:
+        return mine < others
+    if mine[0] or mine[1] > 0:
+        return False
+    return bool((a.losses <= b.losses).all() and (a.losses < b.losses).any())
+
+
+def scaled(losses: ArrayLike) -> Floats:
+    """`float64[n, m]`: each objective from 0, the least finite row's, to 1; a constant one is 0.
+
+    Rows that are not finite do not count for the scale and come out as NaN.
+    """
+    rows = np.array(losses, dtype=np.float64)
+    good = np.isfinite(rows).all(axis=1)
+    rows[~good] = np.nan
+    if good.any():
+        low, high = rows[good].min(axis=0), rows[good].max(axis=0)
+        rows = (rows - low) / np.where(high > low, high - low, 1.0)
+    return rows
+
+
+def weighted(members: Sequence[Member], rng: np.random.Generator) -> Floats:
+    """One number a member, less is better, NaN for failed ones (`float64[n]`).
+
+    The loss of a single objective; of several the sum of the scaled losses under weights uniform on the
+    simplex, drawn once for all members.
+    """
+    losses = np.array([member.losses for member in members])
+    if losses.shape[1] == 1:
+        return np.where(np.isfinite(losses[:, 0]), losses[:, 0], np.nan)
+    return np.asarray(scaled(losses) @ rng.dirichlet(np.ones(losses.shape[1])))
+
+
+def standing(members: Sequence[Member], fitness: ArrayLike | None = None) -> NDArray[np.int64]:
+    """Place of each member, 0 for the best; equals share a place (`int64[n]`).
+
+    By handicap, then by `fitness` (`float64[n]`, less is better), or by (rank, crowding) if none is given.
+    """
+    handicaps = [handicap(member) for member in members]
+    if fitness is None:
+        keys = [(*h, m.rank, -m.crowding) for h, m in zip(handicaps, members, strict=True)]
+    else:
+        numbers = np.asarray(fitness, dtype=np.float64)
+        numbers = np.where(np.isnan(numbers), np.inf, numbers)
+        keys = [(*h, f, 0.0) for h, f in zip(handicaps, numbers.tolist(), strict=True)]
+    places = {key: place for place, key in enumerate(sorted(set(keys)))}
+    return np.array([places[key] for key in keys], dtype=np.int64)
+
+
+# --- parents ---------------------------------------------------------------------------------------
+
+
+def tournament_law(size: int, pressure: float) -> Floats:
+    """`float64[size]`: the i-th fittest of those drawn wins with p (1 - p)^(i - 1), the last with the rest.
+
+    Raises:
+        ValueError: `1 <= size` or `0 < pressure <= 1` does not hold.
+
+    Example:
+        >>> tournament_law(5, 0.9).round(4).tolist()
+        [0.9, 0.09, 0.009, 0.0009, 0.0001]
+    """
+    if size < 1 or not 0 < pressure <= 1:
+        raise ValueError(f"`1 <= size` and `0 < pressure <= 1` must hold, but got ({size=}, {pressure=})")
+    left = (1 - pressure) ** np.arange(size)
+    law = pressure * left
+    law[-1] = left[-1]
+    return np.asarray(law)
+
+
+def tournament(
+    places: ArrayLike,
+    rng: np.random.Generator,
+    size: int = 2,
+    pressure: float = 1.0,
+    replace: bool = False,
+) -> int:
+    """Index of the winner among `size` drawn, all if there are fewer; equal places go to the first drawn.
+
+    Args:
+        places: `[n]`, less is better, see `standing`.
+        size: k, how many are drawn.
+        pressure: p, see `tournament_law`; 1 lets the best of those drawn win.
+        replace: whether one can be drawn twice.
+
+    Raises:
+        ValueError: nobody to choose from, or a setting is out of range.
+    """
+    standings = np.asarray(places)
+    if not len(standings):
+        raise ValueError("a tournament must have a member to choose, but got none")
+    law = tournament_law(size if replace else min(size, len(standings)), pressure)
+    drawn = rng.choice(len(standings), size=len(law), replace=replace)
+    order = np.argsort(standings[drawn], kind="stable")
+    winner = 0 if pressure == 1 else rng.choice(len(law), p=law)
+    return int(drawn[order[winner]])
+
+
+def roulette(losses: ArrayLike, rng: np.random.Generator) -> int:
+    """Index drawn with probability proportional to r_n - r_min, r = -loss (Xie & Yuille 2017, section 3.2.2).
+
+    So the worst has no chance, nor has what is not finite, unless nothing else is left: equals are
+    drawn uniformly.
+
+    Raises:
+        ValueError: nobody to choose from.
+    """
+    numbers = np.asarray(losses, dtype=np.float64)
+    if not len(numbers):
+        raise ValueError("a roulette must have a member to choose, but got none")
+    good = np.isfinite(numbers)
+    if not good.any():
+        return int(rng.integers(len(numbers)))
+    worst, best = numbers[good].max(), numbers[good].min()
+    if worst == best:
+        return int(rng.choice(np.flatnonzero(good)))
+    slots = np.zeros(len(numbers))
+    half = worst / 2 - best / 2  # halves: the range of two finite numbers may not be finite
+    slots[good] = (worst / 2 - numbers[good] / 2) / half
+    return int(rng.choice(len(numbers), p=slots / slots.sum()))
+
+
+def _pair(members: Sequence[Member], rng: np.random.Generator) -> tuple[Member, Member]:
+    """Two different members, uniformly; one twice where it is alone."""
+    if not members:
+        raise ValueError("a tournament must have a member to choose, but got none")
+    if len(members) == 1:
+        return members[0], members[0]
+    i, j = int(rng.integers(len(members))), int(rng.integers(len(members) - 1))
+    return members[i], members[j + (j >= i)]
+
+
+def crowded_tournament(members: Sequence[Member], rng: np.random.Generator) -> Member:
+    """The better of two by (rank, crowding): Deb et al. 2002, section III-B. A tie goes to the first."""
+    a, b = _pair(members, rng)
+    return b if (b.rank, -b.crowding) < (a.rank, -a.crowding) else a
+
+
+def dominance_tournament(members: Sequence[Member], rng: np.random.Generator) -> Member:
+    """The better of two by (constraint-)dominance, then crowding: NSGA-Net. A tie goes to the first."""
+    a, b = _pair(members, rng)
+    if dominates(a, b) or dominates(b, a):
+        return a if dominates(a, b) else b
+    return b if b.crowding > a.crowding else a
+
+
+Selection = Callable[[Sequence[Member], np.random.Generator], Member]
+"""What `crowded_tournament` and `dominance_tournament` are."""
+
+# --- survival --------------------------------------------------------------------------------------
+
+
+def youngest(members: Sequence[Member], count: int) -> list[Member]:
+    """Aging: the `count` latest trials, in id order, however good (Real et al. 2019, algorithm 1)."""
+    return sorted(members, key=lambda member: member.trial.id)[max(len(members) - count, 0) :]
+
+
+def best(members: Sequence[Member], count: int, places: ArrayLike | None = None) -> list[Member]:
+    """(mu + lambda): the `count` best of parents and children by `places` (default: their `standing`).
+
+    Of equals the younger survive, so that a plateau can be crossed.
+    """
+    standings = standing(members) if places is None else np.asarray(places)
+    age = np.array([-member.trial.id for member in members])
+    return [members[i] for i in np.lexsort((age, standings))[:count].tolist()]
+
+
+def archived(archive: list[Member], member: Member) -> list[Member]:
+    """The Pareto archive once `member` came: what nothing (constraint-)dominates; equals are all kept.
+
+    Failed members never enter. While nothing is feasible it holds those of the least violation.
+    """
+    if failed(member):
+        return archive
+    if not archive:
+        return [member]
+    if member.violation != archive[0].violation:  # all members of an archive have the same
+        return [member] if member.violation < archive[0].violation else archive
+    if member.violation > 0:
+        return [*archive, member]
+    rows = np.array([other.losses for other in archive])
+    no_worse, better = rows <= member.losses, rows < member.losses
+    if (no_worse.all(axis=1) & better.any(axis=1)).any():
+        return archive
+    kept = np.flatnonzero(better.any(axis=1) | no_worse.all(axis=1))
+    return [*(archive[i] for i in kept.tolist()), member]

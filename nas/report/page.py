@@ -250,7 +250,6 @@ def front_table(view: ReportView) -> str:
         (">test error (%)", bool(view.test), lambda t: cell(number(view.test.get(t.id)), "n")),
         ("trained with", True, lambda t: cell(hparams(t))),
         ("model", bool(view.models), lambda t: f"<td>{model(view.models.get(t.id))}</td>"),
-        (">inherited", any(map(inherited, view.winners)), lambda t: cell(f"{inherited(t):.0%}", "n")),
     ]
     star = " ★ best" if len(view.objectives) == 1 else " ★ knee"
     wanted = [(head, make) for head, present, make in optional if present]
@@ -277,9 +276,10 @@ def model(path: str | None) -> str:
     return f'<a href="./{escape(quote(path))}">{escape(path)}</a>' if path else "–"
 
 
-def inherited(trial: Trial) -> float:
-    """Share of the weights that a trial began with from its parent."""
-    return trial.outcome.inherited if isinstance(trial.outcome, Result) else 0.0
+def inherited(trial: Trial) -> list[str]:
+    """What share of its weights a trial began with from its parent, if any."""
+    share = trial.outcome.inherited if isinstance(trial.outcome, Result) else 0.0
+    return [f"{share:.0%} of the weights inherited from #{trial.proposal.parents[0]}"] if share else []
 
 
 def architecture(trial: Trial) -> str:
@@ -299,8 +299,10 @@ def pictures(view: ReportView) -> str:
     for trial in drawn:
         who = f"#{trial.id} {star}" if trial.id == view.knee else f"#{trial.id}"
         values = [f"{name_of(o)} {quantity(o.name, trial.values.get(o.name))}" for o in view.objectives]
-        content = f'<div class="picture">{picture.svg(trial.architecture, inline=True)}</div>{architecture(trial)}'
-        blocks.append(block(" · ".join([who, *values]), content, shown=trial.id == view.knee))
+        drawing = picture.svg(trial.architecture, inline=True)
+        content = f'<div class="picture">{drawing}</div>{architecture(trial)}'
+        summary = " · ".join([who, *values, *inherited(trial)])
+        blocks.append(block(summary, content, shown=trial.id == view.knee))
     hint = "Point at a box to read all of its parameters."
     if len(drawn) < len(view.front):
         hint += f" {len(drawn)} of {len(view.front)} are drawn, the best by {label(view.objectives[0].name)}."

@@ -56,7 +56,7 @@ class State:
 class LocalSearch:
     """Evaluates unexplored neighbours of the front; restarts from random ones when there are none left.
 
-    Of `draws` unexplored neighbours within the limits, drawn uniformly, those of the less crowded half of
+    Of `draws` unexplored neighbours within the limits, drawn uniformly, those of the least crowded quarter of
     parents stay. Where an objective is exact the one is taken that would add most hypervolume if it fell
     into the middle of the front's step at its place, so that gaps are filled first; elsewhere the one of
     the least crowded parent.
@@ -153,7 +153,7 @@ def _most_promising(state: State, drawn: list[Candidate]) -> Candidate:
     exact = np.array([o.exact is not None for o in objectives])
     if not exact.any():
         return drawn[0]
-    drawn = drawn[: (len(drawn) + 1) // 2]
+    drawn = drawn[: -(-len(drawn) // 4)]
     span = np.where(state.high > state.low, state.high - state.low, 1.0)
     hoped = np.full((len(drawn), len(objectives)), np.nan)
     for row, (_, neighbor) in zip(hoped, drawn, strict=True):

@@ -289,7 +289,7 @@ class Architecture:
         """
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidArchitecture(f"an architecture must be JSON, but {error}") from error
         return cls.from_dict(data)
 

@@ -207,11 +207,11 @@ def export(
                 exported.append(export_transferred(trial, space, target, study.settings.seed, recipe))
                 _written(exported[-1])
     title = f"models in {target}"
-    table = Table("trial", "file", "max difference", "validation error", "check", title=title)
+    table = Table("trial", "file", "relative difference", "validation error", "check", title=title)
     for model in exported:
         for check in model.checks:
             error = number(check.error) if transfer is None else "not trained"
-            cells = (number(check.max_difference), error, "ok" if check.ok else "FAILED")
+            cells = (number(check.relative_difference), error, "ok" if check.ok else "FAILED")
             table.add_row(str(model.trial_id), check.file, *cells)
     _console().print(table)
     if problems := failures(exported):

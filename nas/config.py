@@ -43,12 +43,12 @@ in_flight = 2           # outcomes that may be open when the next candidate is p
 identity = "network"    # what makes two candidates the same: "network", or "written" as encoded
 
 [space]                 # a short name or "module:Class"; further keys are its arguments
-name = "chain"          # also: "nasbench_macro"
+name = "chain"          # also: darts, nasnet, mnasnet, mobilenetv3, template … see search_spaces/README.md
 depth = [2, 6]          # smallest and largest number of blocks
 widths = [8, 16, 24, 32]
 
 [searcher]              # a short name or "module:Class"; further keys are its arguments
-name = "nsga2"          # also: "random", "regularized_evolution"
+name = "nsga2"          # also: local_search, lemonade, smsemoa, regularized_evolution, random …
 population = 12
 
 # One table an objective. What is exact (params, macs …) is never trained beyond its limit; what is measured

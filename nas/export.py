@@ -9,7 +9,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,8 +48,8 @@ PICTURE = "architecture.svg"
 BATCH_SIZES = (1, 4, 7)
 """An artefact must run at each of these, and at `BATCH` and what is left, over the validation part."""
 BATCH = 256
-SETTLING = 20
-"""Batches of noise that the batch norms of an untrained network see."""
+UNTRAINED = 1e-3
+"""Largest relative difference of an untrained network's logits, whose rounding errors nothing has tamed."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def export_transferred(
     """Writes `out/trial-00042`: the trial's architecture as a network of `space`, with first weights.
 
     The same cells on another template: other inputs, classes, stem, width or depth. It is to be trained;
-    its files are checked like those of a trained one, on noise, which its batch norms have seen.
+    its files are checked like those of a trained one, on noise and to `UNTRAINED`.
 
     Args:
         space: the one to transfer to, of the same family.
@@ -256,12 +256,9 @@ def export_transferred(
         with seeded(seed):
             model = space.build(space.canonical(arch))
             x = torch.randn(8, *space.input_shape)
-            with torch.no_grad():
-                for _ in range(SETTLING):
-                    model.train()(torch.randn(8, *space.input_shape))
         reference = _Reference.of(model.eval(), x, torch.zeros(len(x), dtype=torch.int64))
         report = {"space": space_recipe, "trained": False, "cost": asdict(space.cost(space.canonical(arch)))}
-        kinds = [FORMATS[name] for name in formats]
+        kinds = [replace(FORMATS[name], tolerance=UNTRAINED) for name in formats]
         return Exported(trial.id, folder, _write(trial, space, folder, model, reference, kinds, {}, report))
     except Exception as error:
         return Exported(trial.id, folder, message=f"trial {trial.id}: {_text(error)}")
@@ -336,7 +333,7 @@ def _replace_files(staging: Path, folder: Path, formats: Sequence[Format]) -> No
     """
     for kind in FORMATS.values():
         (folder / f"{kind.file}.failed").unlink(missing_ok=True)
-        if kind not in formats:
+        if kind.file not in {wanted.file for wanted in formats}:
             (folder / kind.file).unlink(missing_ok=True)
     for path in sorted(staging.iterdir(), key=lambda path: path.name == CHECK):
         path.replace(folder / path.name)
@@ -381,7 +378,7 @@ class _Reference:
         relative = difference / max(self.logits.abs().max().item(), 1e-30)
         ok = relative <= tolerance  # False for NaN
         message = (
-            f"{path} must agree with the trained model to {tolerance:g} of max |logit|, but differs by "
+            f"{path} must agree with the torch model to {tolerance:g} of max |logit|, but differs by "
             f"{relative:.3g} (logits by up to {difference:.3g}); inspect {path.name}.failed"
         )
         return Check(

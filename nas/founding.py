@@ -40,6 +40,9 @@ def make_search(settings: Settings, info: DataInfo) -> Search:
 
 def check_names(settings: Settings) -> None:
     """Raises `UnknownName` or `SettingsError` for components that cannot be made or do not fit together."""
+    for given in ("input_shape", "classes"):
+        if given in settings.space.options:
+            raise SettingsError(f"`space.{given}` must not be given: the data set says it; leave it out")
     registry.check_options("space", settings.space.name, settings.space.options)
     _searcher(settings)
     names = [objective.name for objective in make_objectives(settings)]

@@ -182,10 +182,15 @@ class _Walk:
         self.silent: set[str] = set()
         self.named = {step.name: index for index, step in enumerate(parent)}
         self.terms: dict[int, tuple[int, ...]] = {-1: (-1,)}
+        self.same: dict[tuple[object, ...], int] = {}
         for index, step in enumerate(parent):
             added = (term for source in step.inputs for term in self.terms[source])
             self.terms[index] = tuple(sorted(added)) if step.kind == "add" else (index,)
-        self.same = {self._deed(step, self.terms[step.inputs[0]]): i for i, step in enumerate(parent)}
+            first = self.same.setdefault(self._deed(step, self.terms[step.inputs[0]]), index)
+            if (
+                step.kind in WEIGHTLESS and parent[first].shape == step.shape
+            ):  # done twice, it gives one tensor
+                self.terms[index] = self.terms[first]
         self.groups = _channel_groups(child)
         self.maps: dict[tuple[int, int, int], Channels] = {}
 
@@ -468,8 +473,8 @@ def inherit(
     """Gives `child` what it can take over from `parent`, in place; the parent is left as it is.
 
     Args:
-        child, parent: networks with a `program` (see `search_spaces.modules.Network`); between others all
-            tensors of the same name and shape are copied.
+        child, parent: networks with `program` and `features` (see `search_spaces.modules.Network`); between
+            others all tensors of the same name and shape are copied.
         widening: see `diff`.
         noise: standard deviation of what is added to replicated weights, relative to theirs: without it
             replicas stay equal for ever.
@@ -479,10 +484,9 @@ def inherit(
     """
     weights, old = child.state_dict(), parent.state_dict()
     programs = getattr(child, "program", None), getattr(parent, "program", None)
+    features: Any = getattr(parent, "features", None)
     if programs[0] is None or programs[1] is None:
         return _inherit_by_name(child, weights, old)
-    first = next(step for step in programs[1] if step.kind in ("conv", "linear"))
-    features = int(old[f"{first.name}.weight"].shape[1]) * first.groups
     importance = {
         name.removesuffix(".weight"): tensor.flatten(1).abs().sum(1).double().cpu().numpy()
         for name, tensor in old.items()

@@ -140,7 +140,7 @@ class Builder:
             raise InvalidArchitecture(
                 f"groups must divide channels, but got {groups=}, {channels=}, {width=}"
             )
-        self._fits_stride(spatial, max(strides))
+        self._fits_stride(spatial, strides)
         out = (width, *((side - 1) // step + 1 for side, step in zip(spatial, strides, strict=True)))
         per_output = channels // groups * math.prod(kernels)
         return self._add(
@@ -239,7 +239,7 @@ class Builder:
         if pad:
             if kernel % 2 == 0:
                 raise InvalidArchitecture(f"a padded pooling must have an odd kernel, but got {kernel}")
-            self._fits_stride(spatial, stride)
+            self._fits_stride(spatial, (stride,) * axes)
         elif any(side < kernel for side in spatial):
             raise InvalidArchitecture(
                 f"a side must be at least the pooling's kernel ({kernel}), but got {tuple(spatial)}: too "
@@ -275,7 +275,7 @@ class Builder:
     def zero(self, name: str, x: int, stride: int = 1) -> int:
         """Zeros in the shape that a pooling of this stride would have."""
         channels, *spatial = self.shape(x)
-        self._fits_stride(spatial, stride)
+        self._fits_stride(spatial, (stride,) * len(spatial))
         out = (channels, *((side - 1) // stride + 1 for side in spatial))
         return self._add(Layer(name, "zero", (x,), out, stride=(stride,) * len(spatial)))
 
@@ -343,9 +343,10 @@ class Builder:
         return channels, tuple(sides)
 
     @staticmethod
-    def _fits_stride(spatial: Sequence[int], stride: int) -> None:
-        if any(side < stride for side in spatial):
-            raise InvalidArchitecture(
-                f"a side must be at least the stride ({stride}), but got {tuple(spatial)}: too deep for the "
-                "input resolution"
-            )
+    def _fits_stride(spatial: Sequence[int], strides: Sequence[int]) -> None:
+        for side, stride in zip(spatial, strides, strict=True):
+            if side < stride:
+                raise InvalidArchitecture(
+                    f"a side must be at least the stride ({stride}), but got {tuple(spatial)}: too deep for "
+                    "the input resolution"
+                )

@@ -82,6 +82,7 @@ class GeneSpace(GraphSpace):
         whole_first = sorted(genes, key=lambda name: name != WHOLE)
         self.genes = {name: tuple(genes[name]) for name in whole_first}
         self.graphs = tuple(name for name in self.genes if name != WHOLE)
+        self.params = tuple(sorted(gene.name for gene in self.genes.get(WHOLE, ())))
         self.mixing = crossover
         self._sizes = np.array([len(gene.choices) for gene in self._all_genes()])
         super().__init__(input_shape, classes)
@@ -121,6 +122,7 @@ class GeneSpace(GraphSpace):
 
     def values(self, arch: Architecture) -> dict[str, Values]:
         """The values of the genes of each graph; raises `InvalidArchitecture` as `check_form` does."""
+        self.check_names(arch)
         found = {WHOLE: self._read_params(arch)} if WHOLE in self.genes else {}
         for name, graph in arch.graphs:
             found[name] = self._read_graphs(name, graph)[0]
@@ -298,10 +300,6 @@ class GeneSpace(GraphSpace):
     def _read_params(self, arch: Architecture) -> Values:
         genes = self.genes.get(WHOLE, ())
         given = dict(arch.params)
-        if set(given) != {gene.name for gene in genes}:
-            raise InvalidArchitecture(
-                f"the architecture's parameters must be {[gene.name for gene in genes]}, but got {given}"
-            )
         for gene in genes:
             gene.index(given[gene.name])
         return tuple([given[gene.name] for gene in genes])

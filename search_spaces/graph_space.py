@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,6 @@ from search_spaces.plan import Cell, Placed, plan_cost
 if TYPE_CHECKING:
     from search_spaces.modules import Network
 
-T = TypeVar("T")
 Encoding = Callable[[Architecture], NDArray[np.float64]]
 
 INPUT = "input"
@@ -64,6 +64,7 @@ class GraphSpace(ABC):
     Attributes:
         name: stands in every architecture of the space.
         graphs: names of the graphs of an architecture, in order.
+        params: names of its parameters that belong to no node, sorted.
         operations: the table of ops that nodes may name.
         axes: numbers of spatial axes that an input may have: 2 for images, 1 for series, 0 for tables.
         input_shape: (channels, height, width), (channels, length) or (features,) of one input.
@@ -72,6 +73,7 @@ class GraphSpace(ABC):
 
     name: str
     graphs: tuple[str, ...] = ("net",)
+    params: tuple[str, ...] = ()
     operations: ClassVar[Mapping[str, Operation]]
     axes: ClassVar[tuple[int, ...]] = (2,)
 
@@ -124,13 +126,7 @@ class GraphSpace(ABC):
 
     def check(self, arch: Architecture) -> None:
         """Raises `InvalidArchitecture`, naming node and rule, if `arch` is not of this space."""
-        if arch.space != self.name:
-            raise InvalidArchitecture(
-                f"the architecture must be of space {self.name!r}, but it is of {arch.space!r}"
-            )
-        names = tuple(name for name, _ in arch.graphs)
-        if names != self.graphs:
-            raise InvalidArchitecture(f"its graphs must be {self.graphs}, but got {names}")
+        self.check_names(arch)
         for _, graph in arch.graphs:
             for node in graph:
                 if node.op == INPUT and node.inputs:
@@ -138,8 +134,22 @@ class GraphSpace(ABC):
         self.check_form(arch)
         self.plan(arch)
 
+    def check_names(self, arch: Architecture) -> None:
+        """Raises `InvalidArchitecture` unless space, graphs and parameters have the names they must have."""
+        if arch.space != self.name:
+            raise InvalidArchitecture(
+                f"the architecture must be of space {self.name!r}, but it is of {arch.space!r}"
+            )
+        names = tuple([name for name, _ in arch.graphs])
+        if names != self.graphs:
+            raise InvalidArchitecture(f"its graphs must be {self.graphs}, but got {names}")
+        given = tuple([name for name, _ in arch.params])
+        if given != self.params:
+            raise InvalidArchitecture(f"its parameters must be {self.params}, but got {dict(arch.params)}")
+
     def cost(self, arch: Architecture) -> Cost:
         """Cost of the form given, by shape inference; no module is built."""
+        self.check_names(arch)
         return plan_cost(self.input_shape, self.plan(arch))
 
     def build(self, arch: Architecture) -> Network:
@@ -150,10 +160,12 @@ class GraphSpace(ABC):
         """
         from search_spaces.modules import Network
 
+        self.check_names(arch)
         return Network(self.plan(arch))
 
     def canonical(self, arch: Architecture) -> Architecture:
         """Dead nodes, zeros and no-ops removed; surviving ids kept."""
+        self.check_names(arch)
         return Architecture(
             arch.space,
             tuple([(name, self._contractions(graph, self.site(name))) for name, graph in arch.graphs]),
@@ -167,8 +179,8 @@ class GraphSpace(ABC):
         What sees only zeros counts as zero: without an input it computes a constant. A graph that sees
         nothing is one zero op on its first input.
         """
-        inputs = [node.id for node in graph if node.op == INPUT]
-        sizes = iter(site.inputs)
+        inputs = _inputs(graph, site)
+        sizes = dict(zip(inputs, site.inputs, strict=False))
         stands_for: dict[int, int] = {}
         shapes: dict[int, Shape] = {}
         kept: dict[int, Node] = {}
@@ -176,7 +188,7 @@ class GraphSpace(ABC):
         for node in graph:
             node_id = node.id
             if node.op == INPUT:
-                shapes[node_id] = _next_input(sizes, node)
+                shapes[node_id] = sizes[node_id]
                 stands_for[node_id] = node_id
                 kept[node_id] = node
                 continue
@@ -269,9 +281,7 @@ class GraphSpace(ABC):
 
     def _cell(self, graph: Graph, site: Site) -> tuple[Cell, tuple[int, ...]]:
         """The cell of a graph, and which of the site's inputs it reads."""
-        inputs = [node.id for node in graph if node.op == INPUT]
-        if len(inputs) > len(site.inputs):
-            _next_input(iter(()), graph.node(inputs[len(site.inputs)]))
+        inputs = _inputs(graph, site)
         read = {source for node in graph for source in node.inputs} | {graph.output.id}
         used = tuple([i for i, node_id in enumerate(inputs) if node_id in read])
         places: list[Placed] = []
@@ -327,8 +337,13 @@ def _is(a: object, b: object) -> bool:
     return a is b
 
 
-def _next_input(inputs: Iterator[T], node: Node) -> T:
-    try:
-        return next(inputs)
-    except StopIteration:
-        raise InvalidArchitecture(f"node {node.id} (input): the graph has too many input nodes") from None
+def _inputs(graph: Graph, site: Site) -> list[int]:
+    """Ids of the input nodes, in the order of the site's inputs: by their parameters, then as listed."""
+    nodes = sorted([node for node in graph if node.op == INPUT], key=_params)
+    if len(nodes) > len(site.inputs):
+        node = nodes[len(site.inputs)]
+        raise InvalidArchitecture(f"node {node.id} (input): the graph has too many input nodes")
+    return [node.id for node in nodes]
+
+
+_params = attrgetter("params")

@@ -289,6 +289,7 @@ class MNasNetSpace(GeneSpace):
     def canonical(self, arch: Architecture) -> Architecture:
         """Skips that do not fit removed. Only those around first layers may not: that is also a matter of
         the width of the block before."""
+        self.check_names(arch)
         graphs = []
         before: Scalar = self.stem
         for (name, graph), stride in zip(arch.graphs, self.strides[1:], strict=True):

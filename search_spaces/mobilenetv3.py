@@ -297,6 +297,7 @@ class MobileNetV3Space(GeneSpace):
 
     def canonical(self, arch: Architecture) -> Architecture:
         """The same: no layer of a written form is idle."""
+        self.check_names(arch)
         return arch
 
     def plan(self, arch: Architecture) -> list[Placed]:
@@ -331,4 +332,5 @@ class MobileNetV3Space(GeneSpace):
 
 def _resolutions(side: int) -> tuple[int, ...]:
     """The default choices for inputs whose shorter side is `side`."""
-    return tuple(sorted({*range(-(-side // 7) * 4, side + 1, 4), side}))
+    step = 4 * max(1, side // 256)
+    return tuple(sorted({*range(-(-side // 7) * 4, side + 1, step), side}))

@@ -149,11 +149,13 @@ class Network(nn.Module):
 
     Attributes:
         program: the layers in the order they run, each by the name of its module; see `flattened`.
+        features: channels of the input.
     """
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         self.program = tuple(flattened(plan))
+        self.features = plan[0].part.inputs[0][0]
         last_read: dict[int, int] = {}
         for step, layer in enumerate(self.program):
             first = layer.inputs[0]

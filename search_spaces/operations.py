@@ -45,7 +45,7 @@ class Operation:
     ) -> Fragment:
         """The layers at these input shapes; raises `InvalidArchitecture` if they cannot be."""
         for name, value in params:  # not in the cache, to which 1, 1.0 and True are equal
-            if type(value) is not int or value < 1:
+            if type(value) is not int or value < 1 or name in self.options:
                 self._check_option(name, value)
         if not self.place:
             return self._cached(params, shapes, ())

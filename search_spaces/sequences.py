@@ -304,7 +304,7 @@ class SequenceSpace(GraphSpace):
 
     def _chain(self, arch: Architecture) -> Chain:
         if arch.params:
-            raise InvalidArchitecture(f"the architecture must have no parameters, but got {arch.params}")
+            raise InvalidArchitecture(f"its parameters must be (), but got {dict(arch.params)}")
         return self._chains(arch.graph())
 
     def _read(self, graph: Graph) -> Chain:

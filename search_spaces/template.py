@@ -181,7 +181,10 @@ class TemplateSpace(GeneSpace):
     # --- only what fits ----------------------------------------------------------------------------
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Every choice uniform, all drawn again until the shapes fit: uniform over combinations that do."""
+        """Every choice uniform, also those that do not matter, all drawn again until the shapes fit.
+
+        So forms with fewer copies or optional parts come more often, each for itself.
+        """
         for _ in range(TRIES):
             arch = super().sample(rng)
             if self._fits(arch):

@@ -132,6 +132,10 @@ class _Wiring:
     wirings: Mapping[Scalar, tuple[int, ...]]
 
 
+LARGEST = 2000
+"""Most nodes of a template, all copies counted."""
+
+
 class _Unroller:
     def __init__(self, choices: Mapping[str, Sequence[Scalar]], operations: Mapping[str, Operation]) -> None:
         if not isinstance(choices, Mapping):
@@ -183,6 +187,10 @@ class _Unroller:
 
         def copies(end: int, start: int, stop: int) -> int:
             for number in range(start, stop):
+                if self.places > LARGEST:
+                    raise ValueError(
+                        f"{_where(path)}a template must have at most {LARGEST} nodes, copies included"
+                    )
                 before = wiring if number == 1 else _Wiring("the copy before", {"the copy before": (end,)})
                 name = f"{path}.{number}" if many else path
                 end = self.copy(entry, name, before, number if many else copy)

@@ -335,6 +335,15 @@ class SpaceContract:
         ):
             space.check(Architecture.from_dict(data))
 
+    def test_parameters_that_the_space_does_not_know_are_refused(
+        self, space: Any, samples: list[Architecture]
+    ) -> None:
+        arch = samples[0]
+        more = Architecture(arch.space, arch.graphs, (*arch.params, ("zz", 1)))
+        for look in (space.check, space.cost, space.canonical):
+            with pytest.raises(InvalidArchitecture, match=r"parameters must be .*zz"):
+                look(more)
+
     @pytest.mark.parametrize(
         ("change", "message"),
         [

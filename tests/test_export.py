@@ -268,8 +268,8 @@ def spoilt(monkeypatch: pytest.MonkeyPatch, name: str, spoil: Callable[[Path], o
 @pytest.mark.parametrize(
     ("name", "spoil", "says"),
     [
-        ("safetensors", nudged_weights, "must agree with the trained model to 0 of max |logit|"),
-        ("onnx", nudged_onnx, "must agree with the trained model to 1e-05 of max |logit|"),
+        ("safetensors", nudged_weights, "must agree with the torch model to 0 of max |logit|"),
+        ("onnx", nudged_onnx, "must agree with the torch model to 1e-05 of max |logit|"),
         ("onnx", nan_onnx, "differs by nan"),
         ("onnx", fixed_batch, "must be written, load and run"),
         ("onnx", cut_short, "must be written, load and run"),

@@ -12,7 +12,7 @@ from torch import nn
 from nas.architecture import Architecture, Graph, Node
 from nas.inherit import Inheritance, carried, inherit
 from search_spaces.chain import ChainSpace
-from search_spaces.darts import DARTSSpace
+from search_spaces.darts import DARTS_V1, DARTSSpace
 from search_spaces.genetic_cnn import GeneticCNNSpace
 from search_spaces.metaqnn import MetaQNNSpace
 from search_spaces.mlp import MLPSpace
@@ -262,6 +262,40 @@ SPACES = {
 }
 NO_MORPHISM = {"darts", "nasnet"}
 """A cell of fixed size swaps ops and inputs: what goes is missing, nothing comes as a branch of its own."""
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_copy_inherits_everything(name: str) -> None:
+    """Also where cells do the same to one state twice."""
+    of, rng = SPACES[name](), np.random.default_rng(3)
+    for _ in range(4):
+        arch = of.sample(rng)
+        parent, child = trained(of.build(of.canonical(arch))), of.build(of.canonical(arch)).double()
+        found = inherit(child, parent, rng)
+        assert (found.share, found.eval_mode, found.train_mode) == (1, True, True)
+        assert all(torch.equal(a, b) for a, b in zip(child.parameters(), parent.parameters(), strict=True))
+
+
+def test_the_classifier_of_darts_is_inherited() -> None:
+    """DARTS_V1 pools one state twice."""
+    of = DARTSSpace((3, 8, 8), 3, cells=3, filters=4)
+    arch = of.decode(DARTS_V1)
+    parent, child = trained(of.build(of.canonical(arch))), of.build(of.canonical(arch)).double()
+    assert inherit(child, parent, np.random.default_rng(0)).share == 1
+    assert torch.equal(child.get_parameter("head.linear.weight"), parent.get_parameter("head.linear.weight"))
+
+
+def test_a_network_may_begin_with_a_join_of_its_input() -> None:
+    inputs = {"choice": [["input"], ["input", "input"]]}
+    nodes = [
+        {"name": "d", "op": "concat", "inputs": inputs},
+        {"name": "a", "op": "conv", "kernel": 3, "width": 4},
+    ]
+    of = TemplateSpace((3, 8, 8), 3, nodes=nodes)
+    one, two = (of.architecture({"net": (text,)}) for text in ("input", "input, input"))
+    for before, after in ((one, two), (two, one)):
+        parent, child = of.build(of.canonical(before)), of.build(of.canonical(after))
+        assert 0 < inherit(child, parent, np.random.default_rng(0)).share <= 1
 
 
 @pytest.mark.parametrize("widening", ["zero", "replicate"])

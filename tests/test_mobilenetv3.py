@@ -468,3 +468,16 @@ def test_a_wrong_resolution_is_refused(params: dict[str, Any]) -> None:
     data = space.decode(config(**SMALLEST, r=32)).to_dict() | {"params": params}
     with pytest.raises(InvalidArchitecture, match="resolution"):
         space.check(Architecture.from_dict(data))
+
+
+def test_the_cost_of_a_wrong_type_does_not_depend_on_what_was_seen_before() -> None:
+    space = MobileNetV3Space((3, 16, 16))
+    arch = space.sample(np.random.default_rng(0))
+    space.cost(arch)
+    data = arch.to_dict()
+    for graph in data["graphs"]:
+        for node in graph["nodes"]:
+            if node["params"].get("se") is True:
+                node["params"]["se"] = 1
+    with pytest.raises(InvalidArchitecture, match="'se' must be one of"):
+        space.cost(Architecture.from_dict(data))

@@ -411,3 +411,17 @@ def test_an_unread_state_must_be_listed_and_a_cell_of_other_graphs_is_refused() 
 def test_senseless_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NASNetSpace(**arguments)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [NASNetSpace((3, 4, 4)), NASNetSpace((3, 32, 32), template="imagenet", filters=8, cells=1)],
+    ids=["cifar", "imagenet"],
+)
+def test_the_smallest_images_take_every_cell(space: NASNetSpace) -> None:
+    """1 x 7 and 7 x 1 stride one axis each: the second sees a side of 1."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        arch = space.sample(rng)
+        space.check(arch)
+        space.check(space.mutate(arch, rng))

@@ -13,7 +13,7 @@ from nas.searchers import NSGA2, RandomSearch
 
 def test_short_names_and_module_paths_give_the_same_class() -> None:
     assert load("searcher", "nsga2") is load("searcher", "nas.searchers:NSGA2") is NSGA2
-    assert names("searcher") == ["nsga2", "random", "regularized_evolution"]
+    assert {"local_search", "nsga2", "random", "regularized_evolution"} <= set(names("searcher"))
     assert {"chain", "nasbench_macro"} <= set(names("space"))
     assert {"error", "params", "macs", "flops", "latency_ms"} <= set(names("objective"))
 
@@ -29,12 +29,12 @@ def test_made_with_options() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nsga", "the searcher must be one of nsga2, random, .* but got 'nsga'; did you mean 'nsga2'?"),
+        ("nsg2", "the searcher must be one of .* nsga2, .* but got 'nsg2'; did you mean 'nsga2'?"),
         ("zzz", "the searcher must be one of .* but got 'zzz'$"),
         ("no_such_module:Class", "'no_such_module' must be importable .* but ModuleNotFoundError"),
         (":NSGA2", "searcher ':NSGA2': module '' must be importable"),
         (".searchers:NSGA2", "must be importable"),
-        ("nas.searchers:NSGA3", "module 'nas.searchers' has no 'NSGA3'; did you mean 'NSGA2'?"),
+        ("nas.searchers:NSGA5", "module 'nas.searchers' has no 'NSGA5'; did you mean 'NSGA.'?"),
         ("nas.searchers:", "module 'nas.searchers' has no ''"),
     ],
 )

@@ -12,7 +12,8 @@ import numpy as np
 from nas.protocols import Context, Exhausted
 from nas.searchers.members import Member
 from nas.searchers.novelty import changed, first_new, sampled, widening
-from nas.searchers.selection import Floats, handicap, roulette, weighted
+from nas.searchers.nsga2 import survivors
+from nas.searchers.selection import Floats, handicap, roulette, standing
 from nas.trial import Proposal, Trial
 
 
@@ -46,8 +47,8 @@ class GeneticCNN:
     for a generation: once its children are all proposed and outcomes are open, further children come from
     the last whole one and count for the next. What crossover mixes is the space's affair (the paper swaps
     each stage with probability .2), and a mutation is one change of the space (the paper's flips of each
-    bit with probability .05 are about one). With several objectives r is the negative sum of scaled losses
-    under random weights, drawn for each generation. What violates limits is never drawn while something
+    bit with probability .05 are about one). With several objectives r is the negative place by rank, then
+    crowding distance. What violates limits is never drawn while something
     else is there.
 
     Attributes:
@@ -84,7 +85,7 @@ class GeneticCNN:
         """Children of the next slot; where it gives nothing new, or there is none, of slots drawn now."""
         space = state.context.space
         parents = state.generation or state.coming
-        fitness = fitnesses(parents, rng)
+        fitness = fitnesses(parents)
         for n, changes in enumerate(widening()):
             planned = state.slots and n % 2 == 0
             slot = state.slots[0] if planned else Slot(parents[roulette(fitness, rng)])
@@ -116,7 +117,7 @@ class GeneticCNN:
         self, generation: list[Member], rng: np.random.Generator
     ) -> tuple[list[Member], list[Slot]]:
         """Individuals of the next generation that stay as they are, and the slots of those that change."""
-        fitness = fitnesses(generation, rng)
+        fitness = fitnesses(generation)
         drawn = [generation[roulette(fitness, rng)] for _ in range(self.population)]
         kept: list[Member] = []
         slots: list[Slot] = []
@@ -136,10 +137,15 @@ class GeneticCNN:
         return kept, slots
 
 
-def fitnesses(members: list[Member], rng: np.random.Generator) -> Floats:
+def fitnesses(members: list[Member]) -> Floats:
     """Loss for `roulette` (`float64[n]`): NaN, no chance, for all but those of the least handicap."""
     least = min(handicap(member) for member in members)
-    numbers = weighted(members, rng)
+    if len(members[0].losses) == 1:
+        numbers = np.array([member.losses[0] for member in members])
+    else:
+        ranked = survivors(members, len(members))
+        place = {m.trial.id: i for m, i in zip(ranked, standing(ranked).tolist(), strict=True)}
+        numbers = np.array([float(place[member.trial.id]) for member in members])
     return np.array(
         [number if handicap(m) == least else np.nan for number, m in zip(numbers, members, strict=True)]
     )

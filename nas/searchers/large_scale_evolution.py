@@ -11,7 +11,7 @@ import numpy as np
 from nas.protocols import Context, Exhausted
 from nas.searchers.members import Member
 from nas.searchers.novelty import changed, first_new, sampled, widening
-from nas.searchers.selection import dominates, weighted
+from nas.searchers.nsga2 import survivors
 from nas.trial import Proposal, Trial
 
 
@@ -31,8 +31,8 @@ class LargeScaleEvolution:
 
     A pair is picked as soon as a trial is told, for the next free proposal; nothing waits for a
     generation. Proposals that come before their pair (outcomes are open) are of one that is not killed
-    for. The worse is what the other (constraint-)dominates; where neither does, what has the larger sum of
-    scaled losses under random weights.
+    for. The worse is that of the higher rank, or the smaller crowding distance, among those alive; with one
+    objective that of the higher loss. Violations of limits come behind, failed trials last.
 
     Attributes:
         population: P; the paper's 1,000 are for 250 workers.
@@ -74,7 +74,7 @@ class LargeScaleEvolution:
         state.alive.append(Member.of(state.context, trial))
         if len(state.alive) >= self.population:
             winner, loser = _match(state.alive, rng)
-            state.alive = [member for member in state.alive if member is not loser]
+            state.alive = [member for member in state.alive if member.trial is not loser.trial]
             state.parents.append(winner)
         return state
 
@@ -83,9 +83,7 @@ def _match(members: list[Member], rng: np.random.Generator) -> tuple[Member, Mem
     """(winner, loser) of two different members, drawn uniformly; a single one wins against itself."""
     if len(members) == 1:
         return members[0], members[0]
-    i, j = rng.choice(len(members), size=2, replace=False).tolist()
-    a, b = members[i], members[j]
-    if dominates(a, b) or dominates(b, a):
-        return (a, b) if dominates(a, b) else (b, a)
-    fitness = weighted([a, b], rng)
-    return (b, a) if fitness[1] < fitness[0] else (a, b)
+    ranked = survivors(members, len(members))
+    i, j = rng.choice(len(ranked), size=2, replace=False).tolist()
+    a, b = ranked[i], ranked[j]
+    return (b, a) if (b.rank, -b.crowding) < (a.rank, -a.crowding) else (a, b)

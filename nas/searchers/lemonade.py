@@ -50,7 +50,7 @@ class LEMONADE:
     """
 
     initial: int = 10
-    children: int = 4
+    children: int = 2
 
     def __post_init__(self) -> None:
         if self.initial < 1 or self.children < 1:

@@ -56,10 +56,10 @@ class State:
 class LocalSearch:
     """Evaluates unexplored neighbours of the front; restarts from random ones when there are none left.
 
-    Of `draws` unexplored neighbours within the limits, drawn uniformly, those of the least crowded quarter of
-    parents stay. Where an objective is exact the one is taken that would add most hypervolume if it fell
-    into the middle of the front's step at its place, so that gaps are filled first; elsewhere the one of
-    the least crowded parent.
+    `draws` unexplored neighbours within the limits are drawn uniformly, and the quarter with the least
+    crowded parents stays. Where no objective is exact the first of these is taken; else the one that would
+    add most hypervolume if each measured objective fell in the middle of what can be hoped for (see
+    `promise`), so that gaps along the exact objectives are filled first.
 
     Attributes:
         starts: random trials a search starts and restarts with.

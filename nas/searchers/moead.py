@@ -43,13 +43,13 @@ class MOEAD:
     """One subproblem for each weighting of the losses (Chebyshev); parents and replacement are neighbours.
 
     Ask n serves subproblem n modulo their number: its parents are two of the neighbourhood, and its child
-    replaces what it is better than there (algorithm in section III-B). Losses are scaled to [0, 1] over all
-    that was told (section V-C), less violation of limits goes first, and failed trials are replaced by any
-    other. A random architecture of the start may replace any member.
+    replaces all that it is not worse than there (section III). Losses are scaled to [0, 1] over all that was
+    told, less violation of limits goes first, failed trials last. A random architecture of the start may
+    replace any member.
 
     Attributes:
-        population: subproblems, at most (Das and Dennis's weights come in certain numbers; with more
-            objectives than that, one an objective); also the random architectures at the start.
+        population: random architectures at the start, and the most subproblems (Das and Dennis's weights
+            come in certain numbers; at least one an objective).
         neighbours: T, subproblems of a neighbourhood.
         crossover, mutation: as of `NSGA2`.
 
@@ -87,7 +87,7 @@ class MOEAD:
         return first_new(context, chain(self._children(state, rng), sampled(context, rng)))
 
     def _children(self, state: State, rng: np.random.Generator) -> Iterator[Proposal]:
-        """Children of parents drawn anew from the neighbourhood; the widest draws take the whole population."""
+        """Children of parents drawn anew from the neighbourhood; wider draws take the whole population."""
         space = state.context.space
         near = state.neighbours[state.proposals % len(state.weights)]
         for changes in widening():

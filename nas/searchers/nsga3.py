@@ -180,7 +180,7 @@ def _normalised(losses: Floats, front: NDArray[np.int64], bounds: Bounds) -> tup
     worst = np.maximum(bounds.worst, losses.max(axis=0))
     scale = _range(Bounds(ideal, worst))
     plane = HyperplaneNormalization(len(ideal))
-    plane.worst_point = (worst - ideal) / scale
+    plane.ideal_point, plane.worst_point = np.zeros(len(ideal)), (worst - ideal) / scale
     if bounds.extremes is not None:
         plane.extreme_points = (bounds.extremes - ideal) / scale
     with warnings.catch_warnings():  # pymoo silences all warnings of the process, and may divide by 0 first

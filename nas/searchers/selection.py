@@ -7,7 +7,7 @@ Parents are chosen by `tournament` and `roulette` over numbers, by `crowded_tour
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -177,9 +177,6 @@ def dominance_tournament(members: Sequence[Member], rng: np.random.Generator) ->
         return a if dominates(a, b) else b
     return b if b.crowding > a.crowding else a
 
-
-Selection = Callable[[Sequence[Member], np.random.Generator], Member]
-"""What `crowded_tournament` and `dominance_tournament` are."""
 
 # --- survival --------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Literal, get_args
 
@@ -13,7 +13,7 @@ import numpy as np
 from nas.protocols import Context, Exhausted
 from nas.searchers.members import Member
 from nas.searchers.novelty import changed, first_new, sampled, widening
-from nas.searchers.selection import Floats, failed, handicap
+from nas.searchers.selection import Floats, archived, failed, handicap
 from nas.trial import Proposal, Trial
 
 Scalarization = Literal["chebyshev", "weighted_sum"]
@@ -27,6 +27,7 @@ class State:
     current: Member | None
     low: Floats
     high: Floats
+    archive: list[Member] = field(default_factory=list)
     proposals: int = 0
 
 
@@ -36,13 +37,16 @@ class SimulatedAnnealing:
 
     d is a difference of losses scaled to [0, 1] over what was seen; the temperature falls geometrically
     from `hottest` to `coldest` over `steps` trials and then stays. Several objectives become one number,
-    each trial under weights of its own, uniform on the simplex, so that the walk roams the front. Less
+    each trial under weights of its own, uniform on the simplex, so that the walk roams the front, and it
+    returns to a random member of the front now and then (Suppapitnarm et al. 2000, "A Simulated Annealing
+    Algorithm for Multiobjective Optimization"). Less
     violation of limits is always better, and a failed trial is accepted only instead of a failed one.
 
     Attributes:
         initial: random trials, the best of which the walk starts from.
         hottest, coldest: temperatures, in ranges of the loss.
         steps: trials until the coldest.
+        returns: trials between two returns to the front, with several objectives.
         scalarization: "chebyshev", the largest weighted scaled loss plus .05 of their sum (so that
             non-convex parts of a front are reached), or "weighted_sum".
 
@@ -51,15 +55,17 @@ class SimulatedAnnealing:
     """
 
     initial: int = 5
-    hottest: float = 0.1
+    hottest: float = 0.03
     coldest: float = 0.001
     steps: int = 200
+    returns: int = 5
     scalarization: Scalarization = "chebyshev"
 
     def __post_init__(self) -> None:
-        if self.initial < 1 or self.steps < 1:
+        if min(self.initial, self.steps, self.returns) < 1:
             raise ValueError(
-                f"`1 <= initial` and `1 <= steps` must hold, but got ({self.initial=}, {self.steps=})"
+                "`1 <= initial`, `1 <= steps` and `1 <= returns` must hold, but got "
+                f"({self.initial=}, {self.steps=}, {self.returns=})"
             )
         if not 0 < self.coldest <= self.hottest < math.inf:
             raise ValueError(
@@ -101,6 +107,10 @@ class SimulatedAnnealing:
             state.high = np.maximum(state.high, member.losses)
         if state.current is None or self._accepts(state, state.current, member, rng):
             state.current = member
+        if len(state.low) > 1:
+            state.archive = archived(state.archive, member)
+            if state.archive and (trial.id + 1) % self.returns == 0:
+                state.current = state.archive[int(rng.integers(len(state.archive)))]
         return state
 
     def _accepts(self, state: State, current: Member, new: Member, rng: np.random.Generator) -> bool:

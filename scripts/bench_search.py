@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from hashlib import blake2b
 from itertools import islice, product
 from pathlib import Path
@@ -45,8 +45,21 @@ from pymoo.problems.static import StaticProblem
 
 from nas import Architecture, Objective, Study, pareto
 from nas.protocols import Identity, Searcher
-from nas.searchers import NSGA2, RandomSearch, RegularizedEvolution
+from nas.searchers import (
+    LEMONADE,
+    MOEAD,
+    NSGA2,
+    NSGA3,
+    SMSEMOA,
+    GeneticCNN,
+    LargeScaleEvolution,
+    LocalSearch,
+    RandomSearch,
+    RegularizedEvolution,
+    SimulatedAnnealing,
+)
 from nas.trial import Trial
+from search_spaces.nasbench201 import NASBench201Space
 from search_spaces.nasbench_macro import NASBenchMacroSpace
 
 # --- tables ----------------------------------------------------------------------------------------
@@ -60,10 +73,28 @@ def read_macro(path: Path) -> dict[str, Values]:
     return {code: {"error": 100 - row["mean_acc"], "flops": row["flops"]} for code, row in rows.items()}
 
 
+def read_nasbench201(path: Path, second: str) -> dict[str, Values]:
+    """Error on CIFAR-10 after 200 epochs, and a column of the same table or of the one of latencies."""
+    with gzip.open(path, "rt") as file:
+        rows = list(csv.DictReader(file))
+    others = {row["index"]: row for row in rows}
+    if second not in rows[0]:
+        with gzip.open(path.with_name("nasbench201_latency.csv.gz"), "rt") as file:
+            others = {row["index"]: row for row in csv.DictReader(file)}
+    return {
+        row["arch"]: {"error": 100 - float(row["c10_test_200"]), second: float(others[row["index"]][second])}
+        for row in rows
+    }
+
+
 @dataclass(frozen=True)
 class Benchmark:
-    """How a table is read: code -> objective name -> value, minimised. `exact` is what --cost computes."""
+    """How a table is read: code -> objective name -> value, minimised.
 
+    `exact` computes what is known without training: for --cost, and for the methods named "… cost known".
+    """
+
+    name: str
     file: str
     read: Callable[[Path], dict[str, Values]]
     space: Callable[[], Any]  # with decode(code) and code(arch)
@@ -73,10 +104,26 @@ class Benchmark:
 
 BENCHMARKS = {
     "macro": Benchmark(
+        "nasbench_macro",
         "nasbench_macro.json.gz",
         read_macro,
         NASBenchMacroSpace,
-        exact={"flops": lambda arch, space: space.cost(arch).flops},
+        exact={"flops": lambda arch, space: space.cost(arch).macs},  # the table's flops are MACs
+    ),
+    "nasbench201-pixel3": Benchmark(
+        "nasbench201_pixel3",
+        "nasbench201.csv.gz",
+        partial(read_nasbench201, second="pixel3"),
+        NASBench201Space,
+        "written",
+    ),
+    "nasbench201-params": Benchmark(
+        "nasbench201_params",
+        "nasbench201.csv.gz",
+        partial(read_nasbench201, second="params_c10"),
+        NASBench201Space,
+        "written",
+        exact={"params_c10": lambda arch, space: space.cost(arch).params},
     ),
 }
 
@@ -86,7 +133,7 @@ class Table:
 
     def __init__(self, benchmark: Benchmark, path: Path) -> None:
         content = blake2b(path.read_bytes(), digest_size=4).hexdigest()
-        self.name = f"{benchmark.file.partition('.')[0]}-{content}"
+        self.name = f"{benchmark.name}-{content}"
         self.benchmark = benchmark
         self.rows = benchmark.read(path)
         self.space = benchmark.space()
@@ -117,12 +164,15 @@ Method = Callable[[Table, int], Iterator[str]]
 GENERATIONS = 4000  # an end for optimizers that stall on what they know
 
 
-def ours(searcher: Searcher[Any]) -> Method:
+def ours(searcher: Searcher[Any], cost_known: bool = False) -> Method:
+    """A searcher of ours, told all values; or, like a study, all that its exact objectives do not know."""
+
     def run(table: Table, seed: int) -> Iterator[str]:
-        study = table.study(searcher, seed, exact={})
+        exact = table.benchmark.exact if cost_known else {}
+        study = table.study(searcher, seed, exact)
         while isinstance(trial := study.ask(), Trial):
             code = table.space.code(trial.architecture)
-            study.tell(trial, table.rows[code])
+            study.tell(trial, {name: v for name, v in table.rows[code].items() if name not in exact})
             yield code
 
     return run
@@ -170,13 +220,23 @@ def theirs(**settings: Any) -> Method:
 SEARCHERS: dict[str, Searcher[Any]] = {
     "NSGA2": NSGA2(population=20),
     "NSGA2-generational": NSGA2(population=20, offspring=None),
+    "SMSEMOA": SMSEMOA(population=20),
+    "NSGA3": NSGA3(population=20),
+    "MOEAD": MOEAD(population=20),
+    "LocalSearch": LocalSearch(),
     "RegularizedEvolution": RegularizedEvolution(population=20, sample=5),
+    "LargeScaleEvolution": LargeScaleEvolution(population=20),
+    "GeneticCNN": GeneticCNN(population=20),
+    "SimulatedAnnealing": SimulatedAnnealing(),
     "RandomSearch": RandomSearch(),
 }
+KNOWING: dict[str, Searcher[Any]] = {"LocalSearch": LocalSearch(), "LEMONADE": LEMONADE()}
+"""Searchers that make use of exact objectives."""
 INTEGER = {"vtype": float, "repair": RoundingRepair()}  # integers through the operators for numbers
 STEEP = {"prob": 1.0, "eta": 3.0}  # pymoo's documented example for integers
 METHODS: dict[str, Method] = {
     **{name: ours(searcher) for name, searcher in SEARCHERS.items()},
+    **{f"{name}, cost known": ours(searcher, cost_known=True) for name, searcher in KNOWING.items()},
     "pymoo-NSGA2-point": theirs(pop_size=20, crossover=TwoPointCrossover(), mutation=ChoiceRandomMutation()),
     "pymoo-NSGA2-SBX": theirs(
         pop_size=20, crossover=SBX(**STEEP, **INTEGER), mutation=PM(**STEEP, **INTEGER)

@@ -253,13 +253,14 @@ def export_transferred(
     folder = _made(out) / f"trial-{trial.id:05d}"
     try:
         arch = transfer(trial.architecture, space)
+        moved = replace(trial, proposal=replace(trial.proposal, architecture=arch))
         with seeded(seed):
             model = space.build(space.canonical(arch))
             x = torch.randn(8, *space.input_shape)
         reference = _Reference.of(model.eval(), x, torch.zeros(len(x), dtype=torch.int64))
         report = {"space": space_recipe, "trained": False, "cost": asdict(space.cost(space.canonical(arch)))}
         kinds = [replace(FORMATS[name], tolerance=UNTRAINED) for name in formats]
-        return Exported(trial.id, folder, _write(trial, space, folder, model, reference, kinds, {}, report))
+        return Exported(trial.id, folder, _write(moved, space, folder, model, reference, kinds, {}, report))
     except Exception as error:
         return Exported(trial.id, folder, message=f"trial {trial.id}: {_text(error)}")
 
@@ -267,10 +268,14 @@ def export_transferred(
 def transfer(arch: Architecture, space: SearchSpace) -> Architecture:
     """The same graphs as an architecture of another space of the family, e.g. a cell on another template.
 
+    Args:
+        space: its `adopted`, where it has one, says what becomes of an architecture's parameters.
+
     Raises:
         InvalidArchitecture: `space` does not write such graphs; node and rule are named.
     """
-    moved = Architecture(space.name, arch.graphs, arch.params)
+    adopted = getattr(space, "adopted", None)
+    moved: Architecture = adopted(arch) if adopted else Architecture(space.name, arch.graphs, arch.params)
     space.check(moved)
     return moved
 

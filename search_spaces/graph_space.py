@@ -163,6 +163,10 @@ class GraphSpace(ABC):
         self.check_names(arch)
         return Network(self.plan(arch))
 
+    def adopted(self, arch: Architecture) -> Architecture:
+        """The same graphs as an architecture of this space, from one that differs in its arguments."""
+        return Architecture(self.name, arch.graphs, arch.params)
+
     def canonical(self, arch: Architecture) -> Architecture:
         """Dead nodes, zeros and no-ops removed; surviving ids kept."""
         self.check_names(arch)

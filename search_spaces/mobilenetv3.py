@@ -295,6 +295,12 @@ class MobileNetV3Space(GeneSpace):
         before = (self.stem, *self.widths)[stage]
         return Site(((before, *sides),), self.widths[stage], self.strides[stage + 1])
 
+    def adopted(self, arch: Architecture) -> Architecture:
+        """At the highest resolution of this space, where it does not have the architecture's own."""
+        known = arch.param("resolution") in self.resolutions
+        params = arch.params if known else (("resolution", self.resolutions[-1]),)
+        return Architecture(self.name, arch.graphs, params)
+
     def canonical(self, arch: Architecture) -> Architecture:
         """The same: no layer of a written form is idle."""
         self.check_names(arch)

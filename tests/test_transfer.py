@@ -16,6 +16,7 @@ from nas.export import export_transferred, load, transfer
 from nas.study import Study
 from nas.trial import Proposal, Trial
 from search_spaces.darts import DARTSSpace
+from search_spaces.mobilenetv3 import MobileNetV3Space
 from search_spaces.nasbench201 import NASBench201Space
 from search_spaces.nasnet import NASNetSpace
 
@@ -30,6 +31,14 @@ def test_the_same_cells_stand_on_small_and_on_large_images(family: type) -> None
     with torch.device("meta"):
         assert large.build(large.canonical(moved)).eval()(torch.empty(1, 3, 64, 64)).shape == (1, 100)
     assert transfer(moved, small) == arch
+
+
+def test_a_resolution_that_is_not_there_becomes_the_highest() -> None:
+    small, large = MobileNetV3Space((3, 8, 8)), MobileNetV3Space((3, 32, 32))
+    arch = small.sample(np.random.default_rng(0))
+    moved = transfer(arch, large)
+    assert moved.graphs == arch.graphs
+    assert moved.param("resolution") == 32
 
 
 def test_another_family_is_refused() -> None:

@@ -248,7 +248,7 @@ GOOD = tower("aPbP")
         (changed(GOOD, 1, params={"kernel": 3, "stride": 1, "width": 4.0}), r"^node 1 .* parameters .*4\.0"),
         (changed(GOOD, 1, params={"kernel": 3, "stride": True, "width": 4}), r"^node 1 .* parameters .*True"),
         (changed(GOOD, 1, params={"kernel": 3, "width": 4}), r"^node 1 \(conv\): its parameters must be one"),
-        (Architecture("towers", GOOD.graphs, (("k", 1),)), r"must have no parameters, but got \(\('k', 1\),\)"),
+        (Architecture("towers", GOOD.graphs, (("k", 1),)), r"its parameters must be \(\), but got {.k.: 1}"),
         (Architecture("tower", GOOD.graphs), "must be of space 'towers', but it is of 'tower'"),
     ],
 )  # fmt: skip

@@ -448,7 +448,7 @@ def test_what_a_run_needs_is_checked_first(tmp_path: Path, monkeypatch: pytest.M
         ({"space": {"name": "chain", "depht": [1, 2]}}, UnknownName, "depht"),
         ({"space": {"name": "chain", "depth": [3, 2]}}, UnknownName, "smallest depth <= largest depth"),
         ({"searcher": {"name": "nsga2", "population": 0}}, UnknownName, "1 <= population"),
-        ({"searcher": {"name": "nas.searchers:NSGA3"}}, UnknownName, "has no 'NSGA3'; did you mean 'NSGA2'"),
+        ({"searcher": {"name": "nas.searchers:NSGA5"}}, UnknownName, "has no 'NSGA5'; did you mean 'NSGA.'"),
         ({"objectives": [{"name": "error", "limit": -1}]}, UnknownName, "limit"),
         ({"objectives": [{"name": "no.such.module:f"}]}, UnknownName, "must be importable"),
         ({"data": {"name": "npz", "path": "/nowhere.npz"}}, DataError, "nowhere"),

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """What every space of chains gets from its automaton, held against enumeration by other means."""
 
 from __future__ import annotations

@@ -103,11 +103,6 @@ class Node:
                 return value
         raise InvalidArchitecture(f"node {self.id} ({self.op}): parameter {name!r} is missing")
 
-    def with_params(self, **changed: Scalar) -> Node:
-        """The same node, same id and inputs, with some parameters set."""
-        merged = dict(self.params) | changed
-        return Node(self.id, self.op, self.inputs, tuple(sorted(merged.items())))
-
 
 @dataclass(frozen=True, slots=True)
 class Graph:

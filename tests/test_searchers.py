@@ -18,8 +18,8 @@ from nas.architecture import Architecture, Graph, Node
 from nas.protocols import Exhausted, NothingToChange, Objective, Wait
 from nas.search import Search
 from nas.searchers import NSGA2, RandomSearch, RegularizedEvolution
-from nas.searchers import nsga2 as nsga2_module
 from nas.searchers.nsga2 import Member, survivors
+from nas.searchers.selection import crowded_tournament
 from nas.trial import Failure, Proposal, Trial
 from search_spaces.chain import ChainSpace
 from search_spaces.nasbench_macro import NASBenchMacroSpace
@@ -432,7 +432,7 @@ def test_the_tournaments_law() -> None:
     n = 6
     members = survivors([member(i, [float(i)]) for i in range(n)], n)
     rng = np.random.default_rng(0)
-    wins = Counter(nsga2_module._tournament(members, rng).trial.id for _ in range(6000))
+    wins = Counter(crowded_tournament(members, rng).trial.id for _ in range(6000))
     assert wins[n - 1] == 0
     expected = [6000 * 2 * (n - 1 - r) / (n * (n - 1)) for r in range(n - 1)]
     assert stats.chisquare([wins[r] for r in range(n - 1)], expected).pvalue > 0.01
@@ -441,7 +441,7 @@ def test_the_tournaments_law() -> None:
 def test_a_tie_goes_to_the_first_drawn() -> None:
     members = [member(i, [1.0]) for i in range(5)]
     rng = np.random.default_rng(0)
-    wins = Counter(nsga2_module._tournament(members, rng).trial.id for _ in range(5000))
+    wins = Counter(crowded_tournament(members, rng).trial.id for _ in range(5000))
     assert stats.chisquare([wins[i] for i in range(5)]).pvalue > 0.01
 
 

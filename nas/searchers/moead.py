@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nas.protocols import Context, Exhausted
 from nas.scalarisation import chebyshev
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, sampled, widening
+from nas.searchers.novelty import child_of, first_new, sampled, widening
 from nas.searchers.nsga3 import fitting_partitions, reference_directions
 from nas.trial import Proposal, Trial
 
@@ -93,15 +93,7 @@ class MOEAD:
         for changes in widening():
             pool = near if changes == 1 else np.arange(len(state.weights))
             first, second = (state.population[i].trial for i in rng.choice(pool, 2))
-            child, origin = first.architecture, ""
-            ids: tuple[int, ...] = (first.id,)
-            if first.id != second.id and rng.random() < self.crossover:
-                child = space.crossover(child, second.architecture, rng)
-                ids, origin = (*ids, second.id), "crossover"
-            if not origin or changes > 1 or rng.random() < self.mutation:
-                child = changed(space, child, changes, rng)
-                origin += "+mutate" if origin else "mutate"
-            yield Proposal(child, ids, origin)
+            yield child_of(space, first, second, changes, self.crossover, self.mutation, rng)
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1

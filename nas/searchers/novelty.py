@@ -10,7 +10,7 @@ import numpy as np
 
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted, NothingToChange, SearchSpace
-from nas.trial import Proposal
+from nas.trial import Proposal, Trial
 
 SAMPLES = 10_000
 """Random architectures that are tried before a search gives up."""
@@ -40,6 +40,31 @@ def changed(space: SearchSpace, arch: Architecture, changes: int, rng: np.random
         for _ in range(changes):
             arch = space.mutate(arch, rng)
     return arch
+
+
+def child_of(
+    space: SearchSpace,
+    first: Trial,
+    second: Trial,
+    changes: int,
+    crossover: float,
+    mutation: float,
+    rng: np.random.Generator,
+) -> Proposal:
+    """A child of `first`, with probability `crossover` also of `second`; of one parent it is always mutated.
+
+    Args:
+        changes: mutations; of two parents' child also, if more than one, else with probability `mutation`.
+    """
+    child, origin = first.architecture, ""
+    ids: tuple[int, ...] = (first.id,)
+    if first.id != second.id and rng.random() < crossover:
+        child = space.crossover(child, second.architecture, rng)
+        ids, origin = (*ids, second.id), "crossover"
+    if not origin or changes > 1 or rng.random() < mutation:
+        child = changed(space, child, changes, rng)
+        origin += "+mutate" if origin else "mutate"
+    return Proposal(child, ids, origin)
 
 
 def first_new(context: Context, draws: Iterable[Proposal]) -> Proposal | Exhausted:

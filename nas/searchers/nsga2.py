@@ -11,7 +11,8 @@ import numpy as np
 from nas import pareto
 from nas.protocols import Context, Exhausted
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, sampled, widening
+from nas.searchers.novelty import child_of, first_new, sampled, widening
+from nas.searchers.selection import crowded_tournament
 from nas.trial import Proposal, Trial
 
 
@@ -72,16 +73,8 @@ class NSGA2:
     ) -> Iterator[Proposal]:
         """Children of parents that are chosen anew for each draw: where one has none left, another has."""
         for changes in widening():
-            first, second = _tournament(population, rng), _tournament(population, rng)
-            child, origin = first.trial.architecture, ""
-            ids: tuple[int, ...] = (first.trial.id,)
-            if first is not second and rng.random() < self.crossover:
-                child = context.space.crossover(child, second.trial.architecture, rng)
-                ids, origin = (*ids, second.trial.id), "crossover"
-            if not origin or changes > 1 or rng.random() < self.mutation:
-                child = changed(context.space, child, changes, rng)
-                origin += "+mutate" if origin else "mutate"
-            yield Proposal(child, ids, origin)
+            first, second = (crowded_tournament(population, rng).trial for _ in range(2))
+            yield child_of(context.space, first, second, changes, self.crossover, self.mutation, rng)
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1
@@ -121,12 +114,3 @@ def survivors(members: list[Member], count: int) -> list[Member]:
         Member(m.trial, m.losses, m.violation, int(ranks[i]), float(crowding[i]))
         for i, m in ((i, members[i]) for i in order.tolist())
     ]
-
-
-def _tournament(members: list[Member], rng: np.random.Generator) -> Member:
-    """The better of two different members by (rank, crowding); a tie goes to the first drawn."""
-    if len(members) == 1:
-        return members[0]
-    i, j = int(rng.integers(len(members))), int(rng.integers(len(members) - 1))
-    a, b = members[i], members[j + (j >= i)]
-    return b if (b.rank, -b.crowding) < (a.rank, -a.crowding) else a

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections import Counter
-from collections.abc import Callable, Mapping
 from math import comb
 from typing import Any
 
@@ -16,67 +13,18 @@ from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 
 from nas import pareto
-from nas.protocols import Exhausted, Objective, Wait
-from nas.search import Search
+from nas.protocols import Objective
+from nas.searchers.box import Box
 from nas.searchers.members import Member
 from nas.searchers.moead import MOEAD
-from nas.searchers.nsga3 import NSGA3, Bounds, fitting_partitions, reference_directions, spread
-from nas.searchers.smsemoa import SMSEMOA, contributions, reduced
+from nas.searchers.nsga3 import Bounds, fitting_partitions, reference_directions, spread
+from nas.searchers.smsemoa import contributions, reduced
 from nas.trial import Failure, Proposal, Result, Trial
-from search_spaces.chain import ChainSpace
-from search_spaces.nasbench_macro import NASBenchMacroSpace
-
-MACRO = NASBenchMacroSpace()
-PARAMS = Objective("params", exact=lambda a, s: s.cost(a).params)
-MACS = Objective("macs", maximize=True, exact=lambda a, s: s.cost(a).macs)
-OBJECTIVES = {
-    1: (Objective("error"),),
-    2: (Objective("error"), PARAMS),
-    3: (Objective("error"), PARAMS, MACS),
-}
-SEARCHERS = {
-    "smsemoa": SMSEMOA(population=8),
-    "smsemoa, one": SMSEMOA(population=1),
-    "nsga3": NSGA3(population=8),
-    "nsga3, generations": NSGA3(population=6, offspring=None, crossover=1.0, mutation=0.3),
-    "nsga3, one": NSGA3(population=1),
-    "moead": MOEAD(population=8, neighbours=3),
-    "moead, one": MOEAD(population=1, neighbours=1),
-    "moead, neighbours > population": MOEAD(population=6, neighbours=50, crossover=1.0, mutation=0.3),
-}
-every_searcher = pytest.mark.parametrize("searcher", SEARCHERS.values(), ids=SEARCHERS)
-Evaluate = Callable[[Trial], Mapping[str, float] | Failure]
-
-
-def member(i: int, losses: Any, violation: float = 0.0) -> Member:
-    return Member(Trial(i, Proposal(MACRO.decode("0" * 8))), np.asarray(losses, dtype=float), violation)
+from tests.searching import MACRO, make, member, run
 
 
 def members_of(losses: Any) -> list[Member]:
     return [member(i, row) for i, row in enumerate(losses)]
-
-
-def measured(trial: Trial) -> dict[str, float]:
-    """Deterministic, with ties."""
-    return {"error": 100.0 - sum(i * int(d) for i, d in enumerate(MACRO.code(trial.architecture)))}
-
-
-def make(searcher: Any, objectives: Any = OBJECTIVES[2], space: Any = MACRO, **options: Any) -> Search:
-    given = {"seed": 0, "in_flight": 1, "identity": "network"} | options
-    return Search(space, objectives, searcher, **given)
-
-
-def run(search: Search, trials: int, evaluate: Evaluate = measured) -> Exhausted | None:
-    while len(search.trials) < trials:
-        proposal = search.ask()
-        if isinstance(proposal, Exhausted):
-            return proposal
-        if isinstance(proposal, Wait):
-            for i in proposal.trials:
-                search.finish(i, search.completed(search.trials[i], evaluate(search.trials[i])))
-        else:
-            search.propose(proposal)
-    return None
 
 
 # --- SMS-EMOA -----------------------------------------------------------------------------------------
@@ -88,14 +36,13 @@ def test_contributions_are_differences_of_hypervolume(m: int) -> None:
     for _ in range(10):
         losses = rng.random((30, m)) * 10 ** rng.uniform(-3, 9, m)
         front = losses[pareto.front(losses)]
-        low, span = losses.min(axis=0), np.ptp(losses, axis=0)
-        scaled = (front - low) / span
+        scaled = (front - losses.min(axis=0)) / np.ptp(losses, axis=0)
         reference = scaled.max(axis=0) + 1
         whole = pareto.hypervolume(scaled, reference)
         slow = [
             whole - pareto.hypervolume(np.delete(scaled, i, axis=0), reference) for i in range(len(front))
         ]
-        found = contributions(front, low, span)
+        found = contributions(front, Box.of(losses))
         inner = np.isfinite(found)
         assert found[inner] == pytest.approx(np.array(slow)[inner], abs=1e-9)
         ends = {int(i) for i in scaled.argmin(axis=0)} if m == 2 else set()
@@ -104,11 +51,11 @@ def test_contributions_are_differences_of_hypervolume(m: int) -> None:
 
 def test_contributions_closed_form_equal_rows_and_failures() -> None:
     losses = np.array([[0, 3], [1, 1], [1, 1], [2.5, 0.5], [3, 0], [np.nan, 0]])
-    zero, one = np.zeros(2), np.ones(2)
-    assert contributions(losses, zero, one).tolist() == [np.inf, 0, 0, 0.25, np.inf, 0]
-    assert contributions(np.delete(losses, 1, axis=0), zero, one).tolist() == [np.inf, 3, 0.25, np.inf, 0]
-    assert contributions(np.array([[np.nan, np.nan]]), zero, one).tolist() == [0]
-    assert contributions(np.array([[1.0], [1.0]]), zero[:1], one[:1]).tolist() == [0, 0]
+    unit = Box(np.zeros(2), np.ones(2))
+    assert contributions(losses, unit).tolist() == [np.inf, 0, 0, 0.25, np.inf, 0]
+    assert contributions(np.delete(losses, 1, axis=0), unit).tolist() == [np.inf, 3, 0.25, np.inf, 0]
+    assert contributions(np.array([[np.nan, np.nan]]), unit).tolist() == [0]
+    assert contributions(np.array([[1.0], [1.0]]), Box(np.zeros(1), np.ones(1))).tolist() == [0, 0]
 
 
 def slow_reduction(losses: Any, count: int) -> set[int]:
@@ -346,94 +293,3 @@ def test_parents_are_neighbours() -> None:
     single = [p for p in drawn if isinstance(p, Proposal) and set(p.parents) <= near]
     assert len(single) > 60
     assert {parent for p in single for parent in p.parents} == near
-
-
-# --- all of them --------------------------------------------------------------------------------------
-
-
-@every_searcher
-@pytest.mark.parametrize("objectives", [1, 2, 3])
-@pytest.mark.parametrize("in_flight", [1, 5])
-def test_no_network_twice_and_the_same_again(searcher: Any, objectives: int, in_flight: int) -> None:
-    searches = [make(searcher, OBJECTIVES[objectives], in_flight=in_flight) for _ in range(2)]
-    for search in searches:
-        assert run(search, 50) is None
-        assert len({MACRO.canonical(trial.architecture).key for trial in search.trials}) == 50
-        origins = Counter(trial.proposal.origin for trial in search.trials[15:])
-        assert origins["sample"] < 10
-    assert [t.proposal for t in searches[0].trials] == [t.proposal for t in searches[1].trials]
-
-
-@every_searcher
-@pytest.mark.parametrize("kind", ["half fail", "all fail", "nan", "constant", "no limit met"])
-def test_bad_input_does_not_stop_a_search(searcher: Any, kind: str) -> None:
-    def evaluate(trial: Trial) -> Mapping[str, float] | Failure:
-        if kind == "all fail" or (kind == "half fail" and trial.id % 2 == 0):
-            return Failure("crash", "boom")
-        value = {"nan": [np.nan, np.inf, -np.inf, 1.0][trial.id % 4], "constant": 1.0}.get(kind)
-        return measured(trial) if value is None else {"error": value}
-
-    for objectives in OBJECTIVES.values():
-        limit = -1.0 if kind == "no limit met" else None
-        search = make(searcher, (Objective("error", limit=limit), *objectives[1:]), in_flight=3)
-        assert run(search, 40, evaluate) is None
-        assert len({MACRO.canonical(t.architecture).key for t in search.trials}) == 40
-
-
-@every_searcher
-def test_failed_trials_are_seldom_parents(searcher: Any) -> None:
-    search = make(searcher, OBJECTIVES[2])
-    run(search, 60, lambda trial: Failure("oom") if trial.id % 2 else measured(trial))
-    used = [parent for trial in search.trials[25:] for parent in trial.proposal.parents]
-    assert used
-    assert sum(parent % 2 for parent in used) <= 0.1 * len(used)
-
-
-@every_searcher
-def test_limits_are_met_and_a_small_space_is_used_up(searcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    limited = (Objective("error"), Objective("params", limit=700_000, exact=PARAMS.exact))
-    search = make(searcher, limited)
-    run(search, 30)
-    assert all(MACRO.cost(trial.architecture).params <= 700_000 for trial in search.trials)
-    monkeypatch.setattr("nas.searchers.novelty.SAMPLES", 300)
-    space = ChainSpace((1, 4, 4), depth=(1, 1), ops=("conv",), kernels=(3,), widths=(8, 12, 16), strides=0,
-                       skips=False)  # fmt: skip
-    small = make(searcher, (PARAMS, MACS), space)
-    said = run(small, 10, lambda trial: {})
-    assert isinstance(said, Exhausted)
-    assert "were proposed before" in said.reason
-    assert len(small.trials) == 3
-
-
-@every_searcher
-def test_ask_changes_nothing_and_replay_asks_nothing(searcher: Any) -> None:
-    base = make(searcher, OBJECTIVES[3], in_flight=3)
-    run(base, 40)
-    for n in (0, 2, 9, 30):
-        again = make(searcher, OBJECTIVES[3], in_flight=3)
-        for trial in base.trials[:n]:
-            again.restore(trial)
-        first = again.ask()
-        before = copy.copy(again._state.population)
-        assert again.ask() == first == base.trials[n].proposal
-        assert again._state.population == before
-
-
-@pytest.mark.parametrize(
-    ("make_it", "message"),
-    [
-        (lambda: SMSEMOA(population=0), "`1 <= population`"),
-        (lambda: SMSEMOA(crossover=-0.1), "crossover"),
-        (lambda: SMSEMOA(mutation=float("nan")), "mutation"),
-        (lambda: NSGA3(population=0), "`1 <= population`"),
-        (lambda: NSGA3(offspring=0), "`1 <= offspring`"),
-        (lambda: NSGA3(partitions=0), "`1 <= partitions`"),
-        (lambda: MOEAD(population=0), "`1 <= population` and `1 <= neighbours`"),
-        (lambda: MOEAD(neighbours=0), "`1 <= population` and `1 <= neighbours`"),
-        (lambda: MOEAD(crossover=1.5), "crossover"),
-        (lambda: MOEAD(mutation=float("nan")), "mutation"),
-    ],
-)
-def test_wrong_settings_are_refused(make_it: Callable[[], Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_it()

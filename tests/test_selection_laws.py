@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pymoo.core.population import Population
+from pymoo.core.problem import Problem
+from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 from scipy import stats
 
-from nas.architecture import Architecture, Graph, Node
 from nas.searchers.members import Member
 from nas.searchers.selection import (
     archived,
@@ -20,21 +22,15 @@ from nas.searchers.selection import (
     dominance_tournament,
     dominates,
     roulette,
-    scaled,
     standing,
+    survivors,
     tournament,
     tournament_law,
-    weighted,
     youngest,
 )
-from nas.trial import Proposal, Trial
+from tests.searching import member
 
-ARCH = Architecture("toy", (("net", Graph((Node(0, "input"),))),))
 DRAWS = 6000
-
-
-def member(i: int, losses: Any, violation: float = 0.0, rank: int = 0, crowding: float = 0.0) -> Member:
-    return Member(Trial(i, Proposal(ARCH)), np.asarray(losses, dtype=float), violation, rank, crowding)
 
 
 def follows(draw: Callable[[np.random.Generator], int], law: Any) -> bool:
@@ -150,20 +146,6 @@ def test_standing_goes_by_failure_violation_and_fitness() -> None:
     assert standing(ranked).tolist() == [2, 1, 0]
 
 
-def test_scaled_and_weighted() -> None:
-    rows = scaled([[1, 5, 2], [3, 5, np.nan], [3, 5, 4], [2, 5, 3]])
-    assert np.isnan(rows[1]).all()
-    assert rows[[0, 2, 3]].tolist() == [[0, 0, 0], [1, 0, 1], [0.5, 0, 0.5]]
-    assert np.isnan(scaled([[np.nan, 1.0]])).all()
-    rng = np.random.default_rng(0)
-    one = weighted([member(0, [4]), member(1, [np.inf])], rng)
-    assert one[0] == 4
-    assert np.isnan(one[1])
-    two = [member(0, [0, 10]), member(1, [2, 0])]
-    first = [np.diff(weighted(two, rng))[0] > 0 for _ in range(2000)]  # either wins half of the time
-    assert stats.binomtest(sum(first), 2000).pvalue > 0.01
-
-
 # --- survival ----------------------------------------------------------------------------------------
 
 
@@ -206,3 +188,66 @@ def test_functions_combine_to_an_aging_tournament() -> None:
         return alive[tournament(places, rng, 2, 0.8)].trial.id
 
     assert follows(parent, [0, 0, (0.2 + 0.8) / 3, 2 * 0.8 / 3, 2 * 0.2 / 3])
+
+
+# --- NSGA-II ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_survivors_are_pymoos(objectives: int) -> None:
+    """Where the cut leaves no tie; crowding distances are compared by who stays."""
+    compared = 0
+    for seed in range(30):
+        losses = np.random.default_rng(seed).random((40, objectives))
+        kept = survivors([member(i, row) for i, row in enumerate(losses)], 20)
+        everyone = survivors([member(i, row) for i, row in enumerate(losses)], 40)
+        last, first_out = everyone[19], everyone[20]
+        if (last.rank, last.crowding) == (first_out.rank, first_out.crowding):
+            continue
+        compared += 1
+        theirs = RankAndCrowding().do(
+            Problem(), Population.new(F=losses), n_survive=20, random_state=np.random.default_rng(0)
+        )
+        assert {tuple(row) for row in theirs.get("F")} == {tuple(m.losses) for m in kept}
+    assert compared > 15
+
+
+def test_survivors_go_by_feasibility_then_dominance_then_crowding() -> None:
+    members = [
+        member(0, [np.nan, 1]),  # failed
+        member(1, [9, 9]),  # dominated
+        member(2, [0, 0], violation=2.0),  # infeasible, however good
+        member(3, [1, 5]),
+        member(4, [5, 1]),
+        member(5, [3, 3]),
+        member(6, [3.1, 2.9]),
+        member(7, [0, 0], violation=1.0),
+        member(8, [np.nan, np.nan], violation=3.0),  # too large, never trained
+        member(9, [4, 2]),
+    ]
+    found = survivors(members, 10)
+    assert [m.trial.id for m in found][:2] == [3, 4]
+    assert {m.trial.id for m in found[:5]} == {3, 4, 5, 6, 9}
+    assert [m.trial.id for m in found[5:]] == [1, 7, 2, 0, 8]
+    assert [m.rank for m in found] == [0, 0, 0, 0, 0, 1, 2, 3, 4, 5]
+    crowded = {m.trial.id: m.crowding for m in found}
+    assert {i: crowded[i] for i in (5, 6, 9)} == pytest.approx({5: 1.05, 6: 0.5, 9: 0.95})
+    assert [m.trial.id for m in survivors(members, 3)][2:] == [5]
+
+
+def test_the_tournaments_law() -> None:
+    """Two different members, the better one wins: of n ranks, rank r wins 2 (n - 1 - r) / (n (n - 1))."""
+    n = 6
+    members = survivors([member(i, [float(i)]) for i in range(n)], n)
+    rng = np.random.default_rng(0)
+    wins = Counter(crowded_tournament(members, rng).trial.id for _ in range(6000))
+    assert wins[n - 1] == 0
+    expected = [6000 * 2 * (n - 1 - r) / (n * (n - 1)) for r in range(n - 1)]
+    assert stats.chisquare([wins[r] for r in range(n - 1)], expected).pvalue > 0.01
+
+
+def test_a_tie_goes_to_the_first_drawn() -> None:
+    members = [member(i, [1.0]) for i in range(5)]
+    rng = np.random.default_rng(0)
+    wins = Counter(crowded_tournament(members, rng).trial.id for _ in range(5000))
+    assert stats.chisquare([wins[i] for i in range(5)]).pvalue > 0.01

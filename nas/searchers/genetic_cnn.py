@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 
 import numpy as np
 
 from nas.protocols import Context, Exhausted
+from nas.searchers.box import Box, Floats
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, sampled, widening
-from nas.searchers.nsga2 import survivors
-from nas.searchers.selection import Floats, handicap, roulette, standing
+from nas.searchers.novelty import changed, first_new, widening
+from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
+from nas.searchers.selection import handicap, places, roulette
 from nas.trial import Proposal, Trial
 
 
@@ -32,6 +32,7 @@ class State:
 
     context: Context
     awaited: int
+    scalarisation: Scalarisation | None = None
     generation: list[Member] = field(default_factory=list)
     kept: list[Member] = field(default_factory=list)
     coming: list[Member] = field(default_factory=list)
@@ -48,21 +49,24 @@ class GeneticCNN:
     the last whole one and count for the next. What crossover mixes is the space's affair (the paper swaps
     each stage with probability .2), and a mutation is one change of the space (the paper's flips of each
     bit with probability .05 are about one). With several objectives r is the negative place by rank, then
-    crowding distance. What violates limits is never drawn while something
-    else is there.
+    crowding distance, unless `scalarisation` says otherwise. What violates limits is never drawn while
+    something else is there.
 
     Attributes:
         population: N.
         crossover: p_C, for each adjacent pair.
         mutation: p_M, for each individual that was not crossed.
+        scalarisation: one number of several objectives, see `nas.searchers.scalars`.
 
     Raises:
-        ValueError: `population >= 2` does not hold, or a probability is out of range.
+        ValueError: `population >= 2` does not hold, a probability is out of range, or the scalarisation is
+            wrong.
     """
 
     population: int = 20
     crossover: float = 0.2
     mutation: float = 0.8
+    scalarisation: Setting = None
 
     def __post_init__(self) -> None:
         if self.population < 2:
@@ -71,21 +75,22 @@ class GeneticCNN:
             raise ValueError(
                 f"`0 <= crossover, mutation <= 1` must hold, but got ({self.crossover=}, {self.mutation=})"
             )
+        scalarisation_of(self.scalarisation)
 
     def init(self, context: Context) -> State:
-        return State(context, awaited=self.population)
+        return State(context, self.population, bound(self.scalarisation, context))
 
     def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
         context = state.context
         if state.proposals < self.population or not (state.generation or state.coming):
-            return first_new(context, sampled(context, rng))
-        return first_new(context, chain(self._children(state, rng), sampled(context, rng)))
+            return first_new(context, rng)
+        return first_new(context, rng, self._children(state, rng))
 
     def _children(self, state: State, rng: np.random.Generator) -> Iterator[Proposal]:
         """Children of the next slot; where it gives nothing new, or there is none, of slots drawn now."""
         space = state.context.space
         parents = state.generation or state.coming
-        fitness = fitnesses(parents)
+        fitness = fitnesses(state, parents, rng)
         for n, changes in enumerate(widening()):
             planned = state.slots and n % 2 == 0
             slot = state.slots[0] if planned else Slot(parents[roulette(fitness, rng)])
@@ -109,15 +114,14 @@ class GeneticCNN:
         state.coming.append(Member.of(state.context, trial))
         if len(state.coming) >= state.awaited:
             state.generation = [*state.kept, *state.coming]
-            state.kept, slots = self._selected(state.generation, rng)
+            state.kept, slots = self._selected(state, rng)
             state.slots, state.coming, state.awaited = deque(slots), [], len(slots)
         return state
 
-    def _selected(
-        self, generation: list[Member], rng: np.random.Generator
-    ) -> tuple[list[Member], list[Slot]]:
+    def _selected(self, state: State, rng: np.random.Generator) -> tuple[list[Member], list[Slot]]:
         """Individuals of the next generation that stay as they are, and the slots of those that change."""
-        fitness = fitnesses(generation)
+        generation = state.generation
+        fitness = fitnesses(state, generation, rng)
         drawn = [generation[roulette(fitness, rng)] for _ in range(self.population)]
         kept: list[Member] = []
         slots: list[Slot] = []
@@ -137,15 +141,15 @@ class GeneticCNN:
         return kept, slots
 
 
-def fitnesses(members: list[Member]) -> Floats:
+def fitnesses(state: State, members: list[Member], rng: np.random.Generator) -> Floats:
     """Loss for `roulette` (`float64[n]`): NaN, no chance, for all but those of the least handicap."""
-    least = min(handicap(member) for member in members)
-    if len(members[0].losses) == 1:
-        numbers = np.array([member.losses[0] for member in members])
+    objectives = state.context.objectives
+    losses = np.array([member.losses for member in members])
+    if state.scalarisation is not None:
+        numbers = state.scalarisation.scores(losses, Box.of(losses), objectives, rng)
+    elif len(objectives) == 1:
+        numbers = losses[:, 0]
     else:
-        ranked = survivors(members, len(members))
-        place = {m.trial.id: i for m, i in zip(ranked, standing(ranked).tolist(), strict=True)}
-        numbers = np.array([float(place[member.trial.id]) for member in members])
-    return np.array(
-        [number if handicap(m) == least else np.nan for number, m in zip(numbers, members, strict=True)]
-    )
+        numbers = places(members, objectives, None, rng).astype(np.float64)
+    least = min(handicap(member) for member in members)
+    return np.where([handicap(member) == least for member in members], numbers, np.nan)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, sampled, widening
-from nas.searchers.nsga2 import survivors
+from nas.searchers.novelty import changed, first_allowed, first_new, widening
+from nas.searchers.selection import survivors
 from nas.trial import Proposal, Trial
 
 Floats = NDArray[np.float64]
@@ -64,16 +64,16 @@ class LEMONADE:
     def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
         context, parents = state.context, state.population
         if state.proposals < self.initial or not parents:
-            return first_new(context, sampled(context, rng))
+            return first_new(context, rng)
         known = cheap(context, [m.trial.architecture for m in parents])
         chances = inverse_density(known, known)
         proposed = (
-            first_new(context, _mutations(context, parents, chances, rng))
+            first_allowed(context, _mutations(context, parents, chances, rng))
             for _ in range(self.children if known.shape[1] else 1)
         )
-        children = [child for child in proposed if isinstance(child, Proposal)]
+        children = [child for child in proposed if child is not None]
         if not children:
-            return first_new(context, sampled(context, rng))
+            return first_new(context, rng)
         places = cheap(context, [child.architecture for child in children])
         return children[rng.choice(len(children), p=inverse_density(known, places))]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 from nas import pareto
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted
+from nas.searchers.box import Box, Floats
 from nas.searchers.members import Member
-from nas.searchers.novelty import first_new, sampled
-from nas.searchers.selection import Floats, archived, failed
+from nas.searchers.novelty import first_new
+from nas.searchers.selection import archived, failed
 from nas.trial import Proposal, Trial
 
 NEIGHBORS = 1000
@@ -37,15 +37,13 @@ class State:
     """
     Attributes:
         front: of the trials told since the last restart.
-        low, high: `float64[m]`, of the losses of all that succeeded.
         samples: proposed since the last restart.
         open: neighbours proposed, not told.
         around: trial id -> neighbours with their identity keys; remembered, computed anew where missing.
     """
 
     context: Context
-    low: Floats
-    high: Floats
+    box: Box
     front: list[Member] = field(default_factory=list)
     samples: int = 0
     open: set[int] = field(default_factory=set)
@@ -79,19 +77,18 @@ class LocalSearch:
             )
 
     def init(self, context: Context) -> State:
-        count = len(context.objectives)
-        return State(context, np.full(count, np.inf), np.full(count, -np.inf))
+        return State(context, Box.empty(len(context.objectives)))
 
     def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
         context = state.context
         if state.samples < self.starts or not state.front:
-            return first_new(context, sampled(context, rng))
+            return first_new(context, rng)
         drawn = self._drawn(state, rng)
         if drawn:
             parent, neighbor = drawn[0] if len(drawn) == 1 else _most_promising(state, drawn)
             proposal = Proposal(neighbor, (parent.trial.id,), "neighbor")
-            return first_new(context, chain([proposal], sampled(context, rng)))
-        sample = first_new(context, sampled(context, rng))
+            return first_new(context, rng, [proposal])
+        sample = first_new(context, rng)
         if isinstance(sample, Exhausted) or state.open:
             return sample
         return replace(sample, origin="restart")
@@ -126,8 +123,7 @@ class LocalSearch:
         state.open.discard(trial.id)
         member = Member.of(state.context, trial)
         if not failed(member):
-            state.low = np.minimum(state.low, member.losses)
-            state.high = np.maximum(state.high, member.losses)
+            state.box = state.box.including(member.losses)
             state.front = archived(state.front, member)
             if len(state.around) > 2 * len(state.front):
                 around = {m.trial.id: state.around.get(m.trial.id) for m in state.front}
@@ -154,12 +150,11 @@ def _most_promising(state: State, drawn: list[Candidate]) -> Candidate:
     if not exact.any():
         return drawn[0]
     drawn = drawn[: -(-len(drawn) // 4)]
-    span = np.where(state.high > state.low, state.high - state.low, 1.0)
     hoped = np.full((len(drawn), len(objectives)), np.nan)
     for row, (_, neighbor) in zip(hoped, drawn, strict=True):
         values = state.context.exact(neighbor)
         row[exact] = [o.loss(values[o.name]) for o in objectives if o.exact is not None]
-    gains = promise((losses - state.low) / span, (hoped - state.low) / span, exact)
+    gains = promise(state.box.scaled(losses), state.box.scaled(hoped), exact)
     return drawn[int(np.argmax(gains))]
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.protocols import Context, Exhausted
 from nas.scalarisation import chebyshev
+from nas.searchers.box import Box, Floats
 from nas.searchers.members import Member
-from nas.searchers.novelty import child_of, first_new, sampled, widening
+from nas.searchers.novelty import child_of, first_new, widening
 from nas.searchers.nsga3 import fitting_partitions, reference_directions
 from nas.trial import Proposal, Trial
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -26,14 +24,12 @@ class State:
     Attributes:
         weights: `float64[n, m]`, one subproblem a row.
         neighbours: `int64[n, T]`, the subproblems with the nearest weights, itself first.
-        low, high: least and greatest losses of all that succeeded, `float64[m]`.
     """
 
     context: Context
     weights: Floats
     neighbours: NDArray[np.int64]
-    low: Floats
-    high: Floats
+    box: Box
     population: list[Member] = field(default_factory=list)
     proposals: int = 0
 
@@ -50,7 +46,7 @@ class MOEAD:
     Attributes:
         population: random architectures at the start, and the most subproblems (Das and Dennis's weights
             come in certain numbers; at least one an objective).
-        neighbours: T, subproblems of a neighbourhood.
+        neighbours: T, subproblems of a neighbourhood; as in the paper.
         crossover, mutation: as of `NSGA2`.
 
     Raises:
@@ -58,7 +54,7 @@ class MOEAD:
     """
 
     population: int = 20
-    neighbours: int = 5
+    neighbours: int = 20
     crossover: float = 0.25
     mutation: float = 1.0
 
@@ -78,13 +74,13 @@ class MOEAD:
         weights = reference_directions(m, fitting_partitions(m, self.population))
         distances = ((weights[:, None] - weights) ** 2).sum(axis=2)
         nearest = np.argsort(distances, axis=1, kind="stable")[:, : self.neighbours]
-        return State(context, weights, nearest, np.full(m, np.inf), np.full(m, -np.inf))
+        return State(context, weights, nearest, Box.empty(m))
 
     def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
         context = state.context
         if state.proposals < self.population or not state.population:
-            return first_new(context, sampled(context, rng))
-        return first_new(context, chain(self._children(state, rng), sampled(context, rng)))
+            return first_new(context, rng)
+        return first_new(context, rng, self._children(state, rng))
 
     def _children(self, state: State, rng: np.random.Generator) -> Iterator[Proposal]:
         """Children of parents drawn anew from the neighbourhood; wider draws take the whole population."""
@@ -101,8 +97,7 @@ class MOEAD:
 
     def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
         new = Member.of(state.context, trial)
-        if np.isfinite(new.losses).all():
-            state.low, state.high = np.minimum(state.low, new.losses), np.maximum(state.high, new.losses)
+        state.box = state.box.including(new.losses)
         if not state.population:
             state.population = [new] * len(state.weights)
             return state
@@ -119,8 +114,7 @@ def _fitness(member: Member, state: State, subproblem: int) -> tuple[bool, float
 
     A weight of 0 counts as 1e-4, so that the ends of the front are not merely weakly optimal.
     """
-    span = np.where(state.high > state.low, state.high - state.low, 1.0)
     failed = not np.isfinite(member.losses).all()
-    away = np.ones(len(span)) if failed else (member.losses - state.low) / span
+    away = np.ones(len(member.losses)) if failed else state.box.scaled(member.losses)
     weights = np.maximum(state.weights[subproblem], 1e-4)
     return failed, member.violation, float(chebyshev(away, weights))

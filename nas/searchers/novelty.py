@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import chain, repeat
 
 import numpy as np
@@ -13,7 +16,10 @@ from nas.protocols import Context, Exhausted, NothingToChange, SearchSpace
 from nas.trial import Proposal, Trial
 
 SAMPLES = 10_000
-"""Random architectures that are tried before a search gives up."""
+"""Random architectures that are tried before the space is walked through."""
+
+WALKED = 20_000
+"""Written forms that a walk looks at before a search gives up."""
 
 SINGLE = 3
 """Draws of one change, before each further draw makes one change more. Two cost quality at 400 evaluations
@@ -23,10 +29,7 @@ WIDEST = 8
 """Changes of the widest draw, before random architectures are drawn."""
 
 
-def sampled(context: Context, rng: np.random.Generator) -> Iterator[Proposal]:
-    """Random architectures, `SAMPLES` of them."""
-    for _ in range(SAMPLES):
-        yield Proposal(context.space.sample(rng), origin="sample")
+# --- draws -------------------------------------------------------------------------------------------
 
 
 def widening() -> Iterator[int]:
@@ -67,35 +70,99 @@ def child_of(
     return Proposal(child, ids, origin)
 
 
-def first_new(context: Context, draws: Iterable[Proposal]) -> Proposal | Exhausted:
-    """The first draw that is not seen yet and within the limits; `Exhausted` says what stood in the way."""
-    drawn = seen = 0
-    closest = float("inf")
-    closest_values = ""
-    for proposal in draws:
-        drawn += 1
-        if context.seen(context.identify(proposal.architecture)):
-            seen += 1
-            continue
-        values = context.exact(proposal.architecture)
-        violation = context.violation(values)
+# --- the first that will do --------------------------------------------------------------------------
+
+
+@dataclass
+class Hunt:
+    """What was looked at for one proposal, and the nearest miss.
+
+    Attributes:
+        looked: architectures in all; `seen`: those that were proposed before.
+        nearest: what violates the limits least among the others, and by how much.
+    """
+
+    context: Context
+    looked: int = 0
+    seen: int = 0
+    nearest: Architecture | None = None
+    violation: float = math.inf
+
+    def new(self, arch: Architecture) -> bool:
+        """Whether `arch` was not proposed before and meets the limits on exact objectives."""
+        self.looked += 1
+        if self.context.seen(self.context.identify(arch)):
+            self.seen += 1
+            return False
+        violation = self.context.violation(self.context.exact(arch))
         if not violation > 0:
-            return proposal
-        if violation < closest:
-            closest = violation
-            closest_values = ", ".join(
-                f"{o.name} = {values[o.name]:.10g}"
-                for o in context.objectives
-                if o.limit is not None and o.name in values
+            return True
+        if violation < self.violation:
+            self.nearest, self.violation = arch, violation
+        return False
+
+    def gave_up(self, everything: bool) -> Exhausted:
+        """Why there is nothing to propose; `everything`: all that mutations lead to was looked at."""
+        if self.nearest is not None:
+            limited = [o for o in self.context.objectives if o.limit is not None and o.exact is not None]
+            values = self.context.exact(self.nearest)
+            had = ", ".join(f"{o.name} = {values[o.name]:.10g}" for o in limited)
+            return Exhausted(
+                f"no {'new ' if self.seen else ''}architecture meets "
+                f"{' and '.join(o.limit_text() for o in limited)}: of {self.looked} looked at "
+                f"{'(all that mutations lead to) ' if everything else ''}the closest had {had}"
             )
-    if closest_values:
-        limits = " and ".join(
-            o.limit_text() for o in context.objectives if o.limit is not None and o.exact is not None
-        )
-        fresh = "new " if seen else ""
+        if self.looked > self.seen:
+            return Exhausted(f"none of {self.looked} architectures has finite values of the exact objectives")
+        if everything:
+            return Exhausted("the space is used up: all architectures that mutations lead to were proposed")
         return Exhausted(
-            f"no {fresh}architecture meets {limits}: of {drawn} drawn the closest had {closest_values}"
+            f"all of {self.looked} architectures looked at were proposed before: the space is all but used up"
         )
-    if drawn > seen:
-        return Exhausted(f"none of {drawn} architectures drawn has finite values of the exact objectives")
-    return Exhausted(f"all of {drawn} architectures drawn were proposed before: the space is all but used up")
+
+
+def first_allowed(context: Context, draws: Iterable[Proposal]) -> Proposal | None:
+    """The first draw that was not proposed before and meets the limits; None if there is none."""
+    hunt = Hunt(context)
+    return next((draw for draw in draws if hunt.new(draw.architecture)), None)
+
+
+def first_new(
+    context: Context, rng: np.random.Generator, draws: Iterable[Proposal] = ()
+) -> Proposal | Exhausted:
+    """The first that was not proposed before and meets the limits: of `draws`, of random architectures, or of
+    a walk through the space. `Exhausted` says what stood in the way.
+    """
+    hunt = Hunt(context)
+    for draw in chain(draws, (Proposal(context.space.sample(rng), origin="sample") for _ in range(SAMPLES))):
+        if hunt.new(draw.architecture):
+            return draw
+    return _walk(hunt, context.space.sample(rng) if hunt.nearest is None else hunt.nearest)
+
+
+def _walk(hunt: Hunt, start: Architecture) -> Proposal | Exhausted:
+    """Neighbours of neighbours from `start` on, those first that violate the limits least.
+
+    So the last architectures of a space are found, and those that meet limits which random ones never do.
+    """
+    space, context = hunt.context.space, hunt.context
+    if not hasattr(space, "neighbors"):  # a space of a user's own may do without
+        return hunt.gave_up(everything=False)
+    if start is not hunt.nearest and hunt.new(start):
+        return Proposal(start, origin="sample")
+    forms, keys = {start}, {start.key}
+    heap: list[tuple[float, int, Architecture]] = [(0.0, 0, start)]
+    while heap:
+        for arch in space.neighbors(heappop(heap)[2]):
+            if arch in forms:
+                continue
+            forms.add(arch)
+            if arch.key in keys:  # the same form with other ids
+                continue
+            keys.add(arch.key)
+            if hunt.new(arch):
+                return Proposal(arch, origin="walk")
+            if len(keys) == WALKED:
+                return hunt.gave_up(everything=False)
+            heappush(heap, (context.violation(context.exact(arch)), len(keys), arch))
+    return hunt.gave_up(everything=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 
 import numpy as np
 
-from nas import pareto
 from nas.protocols import Context, Exhausted
 from nas.searchers.members import Member
-from nas.searchers.novelty import child_of, first_new, sampled, widening
-from nas.searchers.selection import crowded_tournament
+from nas.searchers.novelty import child_of, first_new, widening
+from nas.searchers.selection import crowded_tournament, survivors
 from nas.trial import Proposal, Trial
 
 
@@ -65,8 +63,8 @@ class NSGA2:
         context = state.context
         parents = state.population or state.offspring
         if state.proposals < self.population or not parents:
-            return first_new(context, sampled(context, rng))
-        return first_new(context, chain(self._children(context, parents, rng), sampled(context, rng)))
+            return first_new(context, rng)
+        return first_new(context, rng, self._children(context, parents, rng))
 
     def _children(
         self, context: Context, population: list[Member], rng: np.random.Generator
@@ -88,29 +86,3 @@ class NSGA2:
             state.population = survivors([*state.population, *state.offspring], self.population)
             state.offspring = []
         return state
-
-
-def survivors(members: list[Member], count: int) -> list[Member]:
-    """The `count` best by (rank, crowding), each with its rank and crowding distance.
-
-    Feasible members are ranked by dominance, infeasible ones behind them by violation (Deb 2002,
-    section VI), failed ones last, by violation too. Crowding is of a whole front, before it is cut.
-    """
-    violation = np.array([member.violation for member in members])
-    losses = np.array([member.losses for member in members])
-    succeeded = np.isfinite(losses).all(axis=1)
-    feasible = succeeded & ~(violation > 0)
-    ranks = np.zeros(len(members), dtype=np.int64)
-    ranks[feasible] = pareto.ranks(losses[feasible])
-    for others in (succeeded & ~feasible, ~succeeded):
-        behind = ranks.max(initial=-1) + 1
-        ranks[others] = behind + np.unique(violation[others], return_inverse=True)[1]
-    crowding = np.zeros(len(members))
-    for rank in np.unique(ranks):
-        alike = ranks == rank
-        crowding[alike] = pareto.crowding(losses[alike])
-    order = np.lexsort((-crowding, ranks))[:count]
-    return [
-        Member(m.trial, m.losses, m.violation, int(ranks[i]), float(crowding[i]))
-        for i, m in ((i, members[i]) for i in order.tolist())
-    ]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.protocols import Context, Exhausted
-from nas.searchers import nsga2
+from nas.searchers import nsga2, selection
 from nas.searchers.members import Member
 from nas.searchers.nsga2 import NSGA2
 from nas.trial import Proposal, Trial
@@ -120,10 +120,10 @@ def spread(
     """The `count` members that survive (algorithms 1 to 4), and the bounds with theirs.
 
     Whole fronts survive as long as there is room; the next one fills it niche by niche. Ranks of infeasible
-    and failed members are those of `nsga2.survivors`; of them the least violation goes first. The `crowding`
-    of a survivor is 0: a tournament within a rank is a toss.
+    and failed members are those of `selection.ranked`; of them the least violation goes first. The
+    `crowding` of a survivor is 0: a tournament within a rank is a toss.
     """
-    ranked = nsga2.survivors(members, len(members))
+    ranked = selection.survivors(members, len(members))
     feasible = [m for m in ranked if not m.violation > 0 and np.isfinite(m.losses).all()]
     others = ranked[len(feasible) :]
     kept: list[Member] = feasible

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.protocols import Context, Exhausted
-from nas.searchers.novelty import first_new, sampled
+from nas.searchers.novelty import first_new
 from nas.trial import Proposal, Trial
 
 
@@ -19,7 +19,7 @@ class RandomSearch:
         return context
 
     def ask(self, state: Context, rng: np.random.Generator) -> Proposal | Exhausted:
-        return first_new(state, sampled(state, rng))
+        return first_new(state, rng)
 
     def proposed(self, state: Context, trial: Trial) -> Context:
         return state

@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
 from nas.protocols import Context, Exhausted
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, sampled, widening
+from nas.searchers.novelty import changed, first_new, widening
+from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
+from nas.searchers.selection import places, tournament
 from nas.trial import Proposal, Trial
 
 
@@ -20,6 +21,7 @@ from nas.trial import Proposal, Trial
 class State:
     context: Context
     population: deque[Member]
+    scalarisation: Scalarisation | None
     proposals: int = 0
 
 
@@ -27,44 +29,45 @@ class State:
 class RegularizedEvolution:
     """Mutates the best of `sample` members, drawn with replacement from the `population` youngest.
 
-    With several objectives each tournament has a direction of its own: the best has the smallest weighted
-    sum of losses, scaled to [0, 1] over the population, under weights uniform on the simplex. Less violation
-    of limits goes first.
+    With several objectives the best is that of the first rank among those alive, then the least crowded,
+    unless `scalarisation` says otherwise. Less violation of limits goes first.
 
     Attributes:
         population: P, how many of the youngest trials are alive.
         sample: S, tournament size.
+        scalarisation: one number of several objectives, see `nas.searchers.scalars`.
 
     Raises:
-        ValueError: `1 <= population` or `1 <= sample` does not hold.
+        ValueError: `1 <= population` or `1 <= sample` does not hold, or the scalarisation is wrong.
     """
 
     population: int = 100
     sample: int = 25
+    scalarisation: Setting = None
 
     def __post_init__(self) -> None:
         if self.population < 1 or self.sample < 1:
             raise ValueError(
                 f"`1 <= population` and `1 <= sample` must hold, but got ({self.population=}, {self.sample=})"
             )
+        scalarisation_of(self.scalarisation)
 
     def init(self, context: Context) -> State:
-        return State(context, deque(maxlen=self.population))
+        return State(context, deque(maxlen=self.population), bound(self.scalarisation, context))
 
     def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
         alive = list(state.population)
         if state.proposals < self.population or not alive:
-            return first_new(state.context, sampled(state.context, rng))
-        children = self._children(state.context, alive, rng)
-        return first_new(state.context, chain(children, sampled(state.context, rng)))
+            return first_new(state.context, rng)
+        children = self._children(state, alive, rng)
+        return first_new(state.context, rng, children)
 
-    def _children(
-        self, context: Context, alive: list[Member], rng: np.random.Generator
-    ) -> Iterator[Proposal]:
+    def _children(self, state: State, alive: list[Member], rng: np.random.Generator) -> Iterator[Proposal]:
         """Mutations of the winner; a new tournament for each draw: where one has none left, another has."""
+        context = state.context
+        standing = places(alive, context.objectives, state.scalarisation, rng)
         for changes in widening():
-            drawn = [alive[i] for i in rng.integers(len(alive), size=self.sample)]
-            parent = drawn[_fittest(alive, drawn, rng)].trial
+            parent = alive[tournament(standing, rng, self.sample, replace=True)].trial
             child = changed(context.space, parent.architecture, changes, rng)
             yield Proposal(child, (parent.id,), "mutate")
 
@@ -75,22 +78,3 @@ class RegularizedEvolution:
     def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
         state.population.append(Member.of(state.context, trial))
         return state
-
-
-def _fittest(alive: list[Member], drawn: list[Member], rng: np.random.Generator) -> int:
-    """Index of the tournament's winner; failed trials (NaN) lose against all that succeeded."""
-    losses = np.array([member.losses for member in drawn])
-    if losses.shape[1] == 1:
-        fitness = losses[:, 0]
-    else:
-        everyone = np.array([member.losses for member in alive])
-        everyone[~np.isfinite(everyone).all(axis=1)] = np.nan
-        if np.isnan(everyone).all():
-            fitness = np.full(len(drawn), np.nan)
-        else:
-            low, high = np.nanmin(everyone, axis=0), np.nanmax(everyone, axis=0)
-            scaled = (losses - low) / np.where(high > low, high - low, 1.0)
-            fitness = scaled @ rng.dirichlet(np.ones(losses.shape[1]))
-    violation = np.array([member.violation for member in drawn])
-    fitness = np.where(np.isfinite(fitness), fitness, np.inf)
-    return int(np.lexsort((fitness, violation, ~np.isfinite(fitness)))[0])

@@ -1,7 +1,7 @@
 """Parent selection and survival as small functions that combine.
 
 Parents are chosen by `tournament` and `roulette` over numbers, by `crowded_tournament` and
-`dominance_tournament` over members; `youngest`, `best` and `archived` say who survives. So
+`dominance_tournament` over members; `youngest`, `best`, `survivors` and `archived` say who survives. So
 `tournament(standing(youngest(members, 100)), rng)` is an aging tournament with a pressure.
 """
 
@@ -12,9 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nas import pareto
+from nas.protocols import Objective
+from nas.searchers.box import Box, Floats
 from nas.searchers.members import Member
-
-Floats = NDArray[np.float64]
+from nas.searchers.scalars import Scalarisation
 
 # --- who is better ---------------------------------------------------------------------------------
 
@@ -39,46 +41,65 @@ def dominates(a: Member, b: Member) -> bool:
     return bool((a.losses <= b.losses).all() and (a.losses < b.losses).any())
 
 
-def scaled(losses: ArrayLike) -> Floats:
-    """`float64[n, m]`: each objective from 0, the least finite row's, to 1; a constant one is 0.
-
-    Rows that are not finite do not count for the scale and come out as NaN.
-    """
-    rows = np.array(losses, dtype=np.float64)
-    good = np.isfinite(rows).all(axis=1)
-    rows[~good] = np.nan
-    if good.any():
-        low, high = rows[good].min(axis=0), rows[good].max(axis=0)
-        rows = (rows - low) / np.where(high > low, high - low, 1.0)
-    return rows
-
-
-def weighted(members: Sequence[Member], rng: np.random.Generator) -> Floats:
-    """One number a member, less is better, NaN for failed ones (`float64[n]`).
-
-    The loss of a single objective; of several the sum of the scaled losses under weights uniform on the
-    simplex, drawn once for all members.
-    """
-    losses = np.array([member.losses for member in members])
-    if losses.shape[1] == 1:
-        return np.where(np.isfinite(losses[:, 0]), losses[:, 0], np.nan)
-    return np.asarray(scaled(losses) @ rng.dirichlet(np.ones(losses.shape[1])))
-
-
 def standing(members: Sequence[Member], fitness: ArrayLike | None = None) -> NDArray[np.int64]:
     """Place of each member, 0 for the best; equals share a place (`int64[n]`).
 
     By handicap, then by `fitness` (`float64[n]`, less is better), or by (rank, crowding) if none is given.
     """
-    handicaps = [handicap(member) for member in members]
     if fitness is None:
-        keys = [(*h, m.rank, -m.crowding) for h, m in zip(handicaps, members, strict=True)]
+        numbers = np.array([float(member.rank) for member in members])
+        ties = np.array([-member.crowding for member in members])
     else:
-        numbers = np.asarray(fitness, dtype=np.float64)
-        numbers = np.where(np.isnan(numbers), np.inf, numbers)
-        keys = [(*h, f, 0.0) for h, f in zip(handicaps, numbers.tolist(), strict=True)]
-    places = {key: place for place, key in enumerate(sorted(set(keys)))}
-    return np.array([places[key] for key in keys], dtype=np.int64)
+        numbers = np.nan_to_num(
+            np.asarray(fitness, dtype=np.float64), nan=np.inf, posinf=np.inf, neginf=-np.inf
+        )
+        ties = np.zeros(len(members))
+    handicaps = np.array([handicap(member) for member in members], dtype=np.float64).reshape(-1, 2)
+    rows = np.column_stack([handicaps, numbers, ties])
+    return np.asarray(np.unique(rows, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
+
+
+def ranked(members: Sequence[Member]) -> list[Member]:
+    """All members, in their order, with the rank and the crowding distance they have among themselves.
+
+    Feasible members are ranked by dominance, infeasible ones behind them by violation (Deb et al. 2002,
+    section VI), failed ones last, by violation too. Crowding is within each rank.
+    """
+    violation = np.array([member.violation for member in members])
+    losses = np.array([member.losses for member in members])
+    succeeded = np.isfinite(losses).all(axis=1)
+    feasible = succeeded & ~(violation > 0)
+    ranks = np.zeros(len(members), dtype=np.int64)
+    ranks[feasible] = pareto.ranks(losses[feasible])
+    for others in (succeeded & ~feasible, ~succeeded):
+        behind = ranks.max(initial=-1) + 1
+        ranks[others] = behind + np.unique(violation[others], return_inverse=True)[1]
+    crowding = np.zeros(len(members))
+    for rank in np.unique(ranks):
+        alike = ranks == rank
+        crowding[alike] = pareto.crowding(losses[alike])
+    return [
+        Member(m.trial, m.losses, m.violation, rank, distance)
+        for m, rank, distance in zip(members, ranks.tolist(), crowding.tolist(), strict=True)
+    ]
+
+
+def places(
+    members: Sequence[Member],
+    objectives: Sequence[Objective],
+    scalarisation: Scalarisation | None,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """The `standing` of members by what a searcher minimises (`int64[n]`).
+
+    That is the scalarisation, scaled over the members; without one the loss of a single objective, or of
+    several (rank, crowding).
+    """
+    losses = np.array([member.losses for member in members])
+    if scalarisation is not None:
+        scores = scalarisation.scores(losses, Box.of(losses), objectives, rng)
+        return standing(members, scores)
+    return standing(members, losses[:, 0]) if losses.shape[1] == 1 else standing(ranked(members))
 
 
 # --- parents ---------------------------------------------------------------------------------------
@@ -194,6 +215,16 @@ def best(members: Sequence[Member], count: int, places: ArrayLike | None = None)
     standings = standing(members) if places is None else np.asarray(places)
     age = np.array([-member.trial.id for member in members])
     return [members[i] for i in np.lexsort((age, standings))[:count].tolist()]
+
+
+def survivors(members: Sequence[Member], count: int) -> list[Member]:
+    """NSGA-II: the `count` best by (rank, crowding), best first, `ranked`; crowding is of whole fronts.
+
+    Of equals the first listed survive.
+    """
+    everyone = ranked(members)
+    order = np.lexsort(([-m.crowding for m in everyone], [m.rank for m in everyone]))[:count]
+    return [everyone[i] for i in order.tolist()]
 
 
 def archived(archive: list[Member], member: Member) -> list[Member]:

@@ -5,28 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Literal, get_args
 
 import numpy as np
 
 from nas.protocols import Context, Exhausted
+from nas.searchers.box import Box
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, sampled, widening
-from nas.searchers.selection import Floats, archived, failed, handicap
+from nas.searchers.novelty import changed, first_new, widening
+from nas.searchers.scalars import Chebyshev, Scalarisation, Setting, bound, scalarisation_of
+from nas.searchers.selection import archived, failed, handicap
 from nas.trial import Proposal, Trial
-
-Scalarization = Literal["chebyshev", "weighted_sum"]
 
 
 @dataclass(slots=True)
 class State:
-    """`low`, `high`: `float64[m]`, of the losses of all that succeeded."""
+    """`current`: where the walk stands; `archive`: the front of all that was told, of several objectives."""
 
     context: Context
-    current: Member | None
-    low: Floats
-    high: Floats
+    scalarisation: Scalarisation | None
+    box: Box
+    current: Member | None = None
     archive: list[Member] = field(default_factory=list)
     proposals: int = 0
 
@@ -36,8 +34,9 @@ class SimulatedAnnealing:
     """A walk by mutations: what is better is accepted, what is worse by d with probability exp(-d / T).
 
     d is a difference of losses scaled to [0, 1] over what was seen; the temperature falls geometrically
-    from `hottest` to `coldest` over `steps` trials and then stays. Several objectives become one number,
-    each trial under weights of its own, uniform on the simplex, so that the walk roams the front, and it
+    from `hottest` to `coldest` over `steps` trials and then stays. Several objectives become one number by
+    `scalarisation`. Unless its weights are given, so that the walk is after one compromise, it roams the
+    front: each trial has weights of its own, uniform on the simplex, and the walk
     returns to a random member of the front now and then (Suppapitnarm et al. 2000, "A Simulated Annealing
     Algorithm for Multiobjective Optimization"). Less
     violation of limits is always better, and a failed trial is accepted only instead of a failed one.
@@ -47,19 +46,19 @@ class SimulatedAnnealing:
         hottest, coldest: temperatures, in ranges of the loss.
         steps: trials until the coldest.
         returns: trials between two returns to the front, with several objectives.
-        scalarization: "chebyshev", the largest weighted scaled loss plus .05 of their sum (so that
-            non-convex parts of a front are reached), or "weighted_sum".
+        scalarisation: one number of several objectives, see `nas.searchers.scalars`; None for `Chebyshev`
+            under weights of each trial's own, which reaches all parts of a front.
 
     Raises:
-        ValueError: a number is out of range, or there is no such scalarization.
+        ValueError: a number is out of range, or the scalarisation is wrong.
     """
 
-    initial: int = 5
-    hottest: float = 0.03
+    initial: int = 10
+    hottest: float = 0.01
     coldest: float = 0.001
     steps: int = 200
-    returns: int = 5
-    scalarization: Scalarization = "chebyshev"
+    returns: int = 2
+    scalarisation: Setting = None
 
     def __post_init__(self) -> None:
         if min(self.initial, self.steps, self.returns) < 1:
@@ -71,10 +70,12 @@ class SimulatedAnnealing:
             raise ValueError(
                 f"`0 < coldest <= hottest` must hold, but got ({self.coldest=}, {self.hottest=})"
             )
-        if self.scalarization not in get_args(Scalarization):
-            raise ValueError(
-                f"scalarization must be one of {get_args(Scalarization)}, but got {self.scalarization!r}"
-            )
+        scalarisation_of(self.scalarisation)
+
+    def _roams(self) -> bool:
+        """Whether every trial has a direction of its own."""
+        setting = scalarisation_of(self.scalarisation)
+        return setting is None or getattr(setting, "weights", ()) is None
 
     def temperature(self, trial: int) -> float:
         """Of the trial with this id: hottest (coldest / hottest)^(step / steps), step = id - initial."""
@@ -82,14 +83,15 @@ class SimulatedAnnealing:
         return float(self.hottest * (self.coldest / self.hottest) ** done)
 
     def init(self, context: Context) -> State:
-        count = len(context.objectives)
-        return State(context, None, np.full(count, np.inf), np.full(count, -np.inf))
+        several = len(context.objectives) > 1
+        chosen = bound(self.scalarisation, context) or (Chebyshev() if several else None)
+        return State(context, chosen, Box.empty(len(context.objectives)))
 
     def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
         if state.proposals < self.initial or state.current is None:
-            return first_new(state.context, sampled(state.context, rng))
+            return first_new(state.context, rng)
         children = self._children(state.context, state.current.trial, rng)
-        return first_new(state.context, chain(children, sampled(state.context, rng)))
+        return first_new(state.context, rng, children)
 
     def _children(self, context: Context, parent: Trial, rng: np.random.Generator) -> Iterator[Proposal]:
         for changes in widening():
@@ -102,34 +104,27 @@ class SimulatedAnnealing:
 
     def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
         member = Member.of(state.context, trial)
-        if not failed(member):
-            state.low = np.minimum(state.low, member.losses)
-            state.high = np.maximum(state.high, member.losses)
+        state.box = state.box.including(member.losses)
         if state.current is None or self._accepts(state, state.current, member, rng):
             state.current = member
-        if len(state.low) > 1:
+        if len(state.context.objectives) > 1 and self._roams():
             state.archive = archived(state.archive, member)
             if state.archive and (trial.id + 1) % self.returns == 0:
                 state.current = state.archive[int(rng.integers(len(state.archive)))]
         return state
 
     def _accepts(self, state: State, current: Member, new: Member, rng: np.random.Generator) -> bool:
-        weights, luck = rng.dirichlet(np.ones(len(state.low))), rng.random()
+        luck = rng.random()
         if handicap(new) != handicap(current):
             return handicap(new) < handicap(current)
         if failed(new):
             return True
-        span = np.where(state.high > state.low, state.high - state.low, 1.0)
-        worse = self.scalar((new.losses - state.low) / span, weights) - self.scalar(
-            (current.losses - state.low) / span, weights
-        )
+        both = np.array([new.losses, current.losses])
+        if state.scalarisation is None:
+            scores = state.box.scaled(both)[:, 0]
+        else:
+            scores = state.scalarisation.scores(both, state.box, state.context.objectives, rng)
+        worse = float(scores[0] - scores[1])
         if new.trial.id < self.initial:  # the best of the first
             return worse < 0
         return worse <= 0 or bool(luck < math.exp(-worse / self.temperature(new.trial.id)))
-
-    def scalar(self, losses: Floats, weights: Floats) -> float:
-        """One number of scaled losses and weights, both `float64[m]`."""
-        weighted = weights * losses
-        if self.scalarization == "weighted_sum":
-            return float(weighted.sum())
-        return float(weighted.max() + 0.05 * weighted.sum())

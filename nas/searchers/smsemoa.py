@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import moocore
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.protocols import Context, Exhausted
-from nas.searchers import nsga2
+from nas.searchers import selection
+from nas.searchers.box import Box, Floats
 from nas.searchers.members import Member
 from nas.searchers.nsga2 import NSGA2, State
 from nas.trial import Proposal, Trial
@@ -58,40 +58,28 @@ class SMSEMOA:
 def reduced(members: list[Member], count: int) -> list[Member]:
     """The `count` members left when the least of the worst front is removed again and again (algorithm 2).
 
-    Ranks are those of `nsga2.survivors`: feasible by dominance, infeasible by violation, failed ones last.
+    Ranks are those of `selection.ranked`: feasible by dominance, infeasible by violation, failed ones last.
     The `crowding` of the members left is their hypervolume contribution within their front. Of equals the
     oldest (lowest trial id) goes, so a plateau is crossed.
     """
-    ranked = sorted(nsga2.survivors(members, len(members)), key=lambda m: (m.rank, m.trial.id))
-    low, span = _box(ranked)
+    ranked = sorted(selection.survivors(members, len(members)), key=lambda m: (m.rank, m.trial.id))
+    box = Box.of(np.array([m.losses for m in members]))
     left: list[Member] = []
     for rank in dict.fromkeys(m.rank for m in ranked):
         room = count - len(left)
         if room == 0:
             break
         front = [m for m in ranked if m.rank == rank]
-        added = contributions(np.array([m.losses for m in front]), low, span)
+        added = contributions(np.array([m.losses for m in front]), box)
         while len(front) > room:
             del front[int(np.argmin(added))]
-            added = contributions(np.array([m.losses for m in front]), low, span)
+            added = contributions(np.array([m.losses for m in front]), box)
         left += [replace(m, crowding=float(c)) for m, c in zip(front, added, strict=True)]
     return left
 
 
-def _box(members: list[Member]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(lowest, range) of each objective (`float64[m]`) over the members that succeeded; (0, 1) of none."""
-    losses = np.array([m.losses for m in members])
-    finite = losses[np.isfinite(losses).all(axis=1)]
-    if not len(finite):
-        return np.zeros(losses.shape[1]), np.ones(losses.shape[1])
-    low, span = finite.min(axis=0), np.ptp(finite, axis=0)
-    return low, np.where(span > 0, span, 1.0)
-
-
-def contributions(
-    losses: NDArray[np.float64], low: NDArray[np.float64], span: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Hypervolume that each row of one front adds to it (`float64[n]`), losses scaled by (x - low) / span.
+def contributions(losses: Floats, box: Box) -> Floats:
+    """Hypervolume that each row of one front adds to it (`float64[n]`), losses scaled by the box.
 
     Beume et al., section 3.2: the reference is 1 beyond the front's worst values; with two objectives the
     ends of the front count as infinite, so they stay. Rows not finite, and equal rows, add 0.
@@ -100,7 +88,7 @@ def contributions(
     finite = np.flatnonzero(np.isfinite(losses).all(axis=1))
     if not len(finite):
         return result
-    values = (losses[finite] - low) / span
+    values = box.scaled(losses[finite])
     if values.shape[1] == 1:  # moocore speaks of two objectives and more; a front of one has equal rows only
         return result
     result[finite] = moocore.hv_contributions(values, ref=values.max(axis=0) + 1.0)

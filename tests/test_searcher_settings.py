@@ -1,0 +1,63 @@
+"""Wrong settings of searchers are refused when they are made, in words that say what must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nas.searchers import (
+    LEMONADE,
+    MOEAD,
+    NSGA2,
+    NSGA3,
+    SMSEMOA,
+    GeneticCNN,
+    LargeScaleEvolution,
+    LocalSearch,
+    RegularizedEvolution,
+    SimulatedAnnealing,
+)
+
+
+@pytest.mark.parametrize(
+    ("make_it", "message"),
+    [
+        (lambda: NSGA2(population=0), "`1 <= population`"),
+        (lambda: NSGA2(offspring=0), "`1 <= offspring`"),
+        (lambda: NSGA2(crossover=1.5), "crossover"),
+        (lambda: NSGA2(mutation=float("nan")), "mutation"),
+        (lambda: RegularizedEvolution(population=0), "`1 <= population`"),
+        (lambda: RegularizedEvolution(sample=0), "`1 <= sample`"),
+        (lambda: LocalSearch(starts=0), r"`1 <= starts` and `1 <= draws` must hold, but got \(self.starts=0"),
+        (lambda: LocalSearch(draws=0), "`1 <= draws`"),
+        (lambda: SimulatedAnnealing(initial=0), "`1 <= initial`"),
+        (lambda: SimulatedAnnealing(steps=0), "`1 <= steps`"),
+        (lambda: SimulatedAnnealing(hottest=0.1, coldest=0.2), "`0 < coldest <= hottest`"),
+        (lambda: SimulatedAnnealing(coldest=float("nan")), "`0 < coldest <= hottest`"),
+        (lambda: LargeScaleEvolution(1), "`population >= 2` must hold, but got population=1"),
+        (lambda: GeneticCNN(1), "`population >= 2` must hold, but got population=1"),
+        (lambda: GeneticCNN(crossover=1.5), "`0 <= crossover, mutation <= 1`"),
+        (lambda: GeneticCNN(mutation=float("nan")), "`0 <= crossover, mutation <= 1`"),
+        (lambda: SMSEMOA(population=0), "`1 <= population`"),
+        (lambda: SMSEMOA(crossover=-0.1), "crossover"),
+        (lambda: SMSEMOA(mutation=float("nan")), "mutation"),
+        (lambda: NSGA3(population=0), "`1 <= population`"),
+        (lambda: NSGA3(offspring=0), "`1 <= offspring`"),
+        (lambda: NSGA3(partitions=0), "`1 <= partitions`"),
+        (lambda: MOEAD(population=0), "`1 <= population` and `1 <= neighbours`"),
+        (lambda: MOEAD(neighbours=0), "`1 <= population` and `1 <= neighbours`"),
+        (lambda: MOEAD(crossover=1.5), "crossover"),
+        (lambda: MOEAD(mutation=float("nan")), "mutation"),
+        (lambda: LEMONADE(initial=0), "`1 <= initial` and `1 <= children` must hold, but got"),
+        (lambda: LEMONADE(children=-3), "`1 <= initial` and `1 <= children` must hold, but got"),
+        (lambda: RegularizedEvolution(scalarisation={"kind": "sum"}), "scalarisation.kind must be one of"),
+        (lambda: SimulatedAnnealing(scalarisation={}), "scalarisation.kind must be one of"),
+        (lambda: GeneticCNN(scalarisation={"kind": "chebyshev", "rho": -1}), "`0 <= rho < inf`"),
+        (lambda: LargeScaleEvolution(scalarisation=3), "must be a table with a kind"),  # type: ignore[arg-type]
+    ],
+)
+def test_wrong_settings_are_refused(make_it: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_it()

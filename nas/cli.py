@@ -232,8 +232,8 @@ def _template(recipe: dict[str, Any], path: Path) -> tuple[dict[str, Any], Searc
 def test(folder: Folder, knee: Knee = False, ids: Ids = None, where: Where = None) -> None:
     """Look at the test images, once, after the search: the error there is recorded."""
     from nas.display import number
-    from nas.evaluator import WeightsError
     from nas.export import error_on_test_part
+    from nas.weights import WeightsError
 
     problems = []
     with _opened(folder) as study:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,12 @@ from nas import registry
 from nas.architecture import Architecture, Scalar
 from nas.device import Device
 from nas.hpo import brackets, hyperband, sample_config, within
-from nas.inherit import inherit
 from nas.protocols import Diverged, Measurement, Objective, SearchSpace, Subject
 from nas.seeding import Purpose, integer_seed, stream
 from nas.settings import Settings, SettingsError
+from nas.start import Lender, Start, started
 from nas.trial import Failure, Proposal, Result
+from nas.weights import WeightsError, file_sha256, load_model, momentum_file
 
 if TYPE_CHECKING:
     import torch
@@ -32,20 +33,6 @@ if TYPE_CHECKING:
 WINNER = "winner.safetensors"
 EPOCHS = "epochs.log"
 """A line for each epoch trained, those that a kill made vain included."""
-
-
-@dataclass(frozen=True)
-class Lender:
-    """A parent that lends its weights.
-
-    Attributes:
-        architecture: in its written form.
-        weights: the safetensors file, relative to the study's folder, and its sha256.
-    """
-
-    architecture: Architecture
-    weights: str
-    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -193,6 +180,8 @@ def _evaluate(task: Task, workplace: _Workplace) -> Result | Failure:
     model, curve = candidate.trained(tuned.bracket, tuned.index, horizon)
     weights = scratch / WINNER
     weights.write_bytes(save({name: t.contiguous().cpu() for name, t in model.state_dict().items()}))
+    if settings.training.inherit == "weights+momentum":
+        candidate.keep_momentum(model, tuned.bracket, tuned.index, weights)
     subject = workplace.subject(
         model,
         task.proposal.architecture,
@@ -209,7 +198,8 @@ def _evaluate(task: Task, workplace: _Workplace) -> Result | Failure:
         cost={**candidate.epochs(), "seconds": time.monotonic() - start},
         weights=f"{task.scratch}/{WINNER}",
         weights_sha256=file_sha256(weights),
-        inherited=candidate.inherited,
+        inherited=0.0 if candidate.start is None else candidate.start.share,
+        note=candidate.note if candidate.start is None else candidate.start.note,
     )
 
 
@@ -222,7 +212,29 @@ class _Candidate:
     trainer: SupervisedTrainer
     scratch: Path
     diverged: str = ""
-    inherited: float = 0.0
+    note: str = ""
+
+    @cached_property
+    def start(self) -> Start | None:
+        """What the lender gives; None where there is none, or its file is gone."""
+        task = self.task
+        if task.lender is None:
+            return None
+        try:
+            return started(
+                task.proposal.architecture,
+                task.lender,
+                self.space,
+                self.trainer,
+                Path(task.folder),
+                self.scratch,
+                task.settings.seed,
+                task.trial_id,
+                task.settings.training.distill,
+            )
+        except WeightsError as error:
+            self.note = f"started from nothing: {error}"
+            return None
 
     def config(self, bracket: int, index: int) -> dict[str, Scalar]:
         """Drawn by (trial, bracket, index); the very first one is the study's default, within the ranges."""
@@ -252,12 +264,14 @@ class _Candidate:
         return math.nan
 
     def epochs(self) -> dict[str, float]:
-        """Epochs that stand in a checkpoint, and those that were lost to a kill or a divergence."""
+        """Epochs that stand in a checkpoint, those of distillation among them, and those that were lost to a
+        kill or a divergence."""
         from nas.trainer import recorded_curve
 
-        kept = sum(len(recorded_curve(path)) for path in self.scratch.glob("s*-c*.safetensors"))
+        distilled = 0 if self.start is None else self.start.distilled
+        kept = distilled + sum(len(recorded_curve(path)) for path in self.scratch.glob("s*-c*.safetensors"))
         trained = len((self.scratch / EPOCHS).read_text().splitlines())
-        return {"epochs": kept, "epochs_lost": trained - kept}
+        return {"epochs": kept, "epochs_distilled": distilled, "epochs_lost": trained - kept}
 
     def trained(
         self, bracket: int, index: int, epochs: int
@@ -268,23 +282,23 @@ class _Candidate:
         seed = integer_seed(self.task.settings.seed, Purpose.TRAIN, self.task.trial_id, bracket, index)
         with seeded(seed):
             model = self.space.build(self.space.canonical(self.task.proposal.architecture))
-        self._inherit(model)
+        trainer = self.trainer
+        if self.start is not None:
+            model.load_state_dict(self.start.weights)
+            trainer = replace(trainer, momentum=self.start.momentum)
         checkpoint = self._checkpoint(bracket, index)
-        return model, self.trainer.fit(model, self.config(bracket, index), epochs, seed, checkpoint)
+        return model, trainer.fit(model, self.config(bracket, index), epochs, seed, checkpoint)
 
-    def _inherit(self, model: torch.nn.Module) -> None:
-        """Gives `model` the lender's weights; without its file a candidate starts from nothing."""
-        lender = self.task.lender
-        if lender is None:
-            return
-        try:
-            parent = load_model(
-                self.space, lender.architecture, Path(self.task.folder) / lender.weights, lender.sha256
-            )
-        except WeightsError:
-            return
-        rng = stream(self.task.settings.seed, Purpose.INHERIT, self.task.trial_id)
-        self.inherited = inherit(model, parent, rng).share
+    def keep_momentum(self, model: torch.nn.Module, bracket: int, index: int, weights: Path) -> None:
+        """Writes the optimizer's state of a configuration beside the winner's weights, for its children."""
+        from safetensors.torch import save_file
+
+        from nas.trainer import recorded_momentum
+
+        kept = recorded_momentum(self._checkpoint(bracket, index), model)
+        tensors = {f"{kind}:{name}": t for name, kinds in kept.items() for kind, t in kinds.items()}
+        if tensors:  # none without momentum
+            save_file(tensors, momentum_file(weights))
 
     def _checkpoint(self, bracket: int, index: int) -> Path:
         return self.scratch / f"s{bracket}-c{index}.safetensors"
@@ -333,51 +347,6 @@ def _remeasure(task: Remeasure) -> dict[int, Measurement]:
         return {}
     found = objective.measure_together(subjects)
     return {trial[0]: measurement for trial, measurement in zip(task.trials, found, strict=True)}
-
-
-class WeightsError(RuntimeError):
-    """A weights file is missing, cut short or of another network; the message names it."""
-
-
-def load_model(
-    space: SearchSpace, arch: Architecture, weights: Path, digest: str | None = None
-) -> torch.nn.Module:
-    """The trained network of a written form, in eval mode, on the CPU.
-
-    Args:
-        weights: a safetensors file; no pickle is ever read.
-        digest: sha256 that the file must have, None for no check.
-
-    Raises:
-        WeightsError: the file cannot be read, is not the recorded one, or does not fit the network.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from nas.trainer import seeded
-
-    if not weights.is_file():
-        raise WeightsError(f"weights file {weights} must exist, but it does not: put back a copy")
-    if digest is not None and (found := file_sha256(weights)) != digest:
-        raise WeightsError(
-            f"weights file {weights} must have sha256 {digest[:12]}…, but has {found[:12]}… "
-            f"({weights.stat().st_size} bytes): it was cut short or changed; put back a copy"
-        )
-    try:
-        state = load_file(weights)
-        with seeded(0):  # the initial weights, which are replaced, are drawn from torch's global generator
-            model = space.build(space.canonical(arch))
-        model.load_state_dict(state)
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"weights file {weights} must hold the network's tensors, but {Failure.of(error).message}"
-        ) from error
-    return model.eval()
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    return sha256(path.read_bytes()).hexdigest()
 
 
 @contextmanager

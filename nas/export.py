@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from nas.architecture import Architecture
 from nas.data import DataInfo, read_info
 from nas.data import load as load_data
-from nas.evaluator import WeightsError, file_sha256, load_model
 from nas.formats import ARCHITECTURE, CHECK, FORMATS, ExportError, Format, load
 from nas.protocols import SearchSpace
 from nas.report.picture import svg
 from nas.selection import state
 from nas.trial import Result, Trial
+from nas.weights import WeightsError, file_sha256, load_model
 
 if TYPE_CHECKING:
     import torch

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from nas import registry
 from nas.architecture import Architecture
-from nas.evaluator import WeightsError, load_model
 from nas.protocols import SearchSpace
+from nas.weights import WeightsError, load_model
 
 if TYPE_CHECKING:
     import torch

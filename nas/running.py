@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from nas.data import check
 from nas.device import Device, machine_name
-from nas.evaluator import Lender, Outage, Remeasure, Task, evaluate, remeasure, torch_device
+from nas.evaluator import Outage, Remeasure, Task, evaluate, remeasure, torch_device
 from nas.executors import ProcessExecutor, SerialExecutor
 from nas.protocols import Exhausted, Measurement, Wait
 from nas.settings import SettingsError
+from nas.start import Lender
 from nas.store import Store
 from nas.trial import Failure, Result, Trial
 

@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     TRAIN = 4
     MEASURE = 5
     INHERIT = 6
+    DISTIL = 7
 
 
 def _sequence(seed: int, purpose: Purpose, ids: tuple[int, ...]) -> np.random.SeedSequence:

@@ -38,6 +38,7 @@ class Component:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+Inherit = Literal["weights", "weights+momentum", "nothing"]
 Augmentation = Literal["none", "shift", "shift+flip"]
 
 
@@ -87,7 +88,10 @@ class TrainingSettings:
         lr, momentum, weight_decay, label_smoothing: defaults, tuned where `[hyperband.space]` names them.
         clip: largest gradient norm; None for no clipping.
         device: "cpu", "cuda", "cuda:1" …, or "auto".
-        inherit: what a child starts from: its parent's "weights" (see `nas.inherit`), or "nothing".
+        inherit: what a child starts from: its parent's "weights" (see `nas.inherit`), "weights+momentum", the
+            optimizer's state too, or "nothing".
+        distill: epochs in which a child that does not compute what its parent does is first trained to give
+            its logits; 0 for none.
     """
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -99,7 +103,8 @@ class TrainingSettings:
     label_smoothing: float = 0.1
     clip: float | None = 5.0
     device: str = "cpu"
-    inherit: Literal["weights", "nothing"] = "weights"
+    inherit: Inherit = "weights"
+    distill: int = 1
 
     def __post_init__(self) -> None:
         _require_choice("training.optimizer", self.optimizer, Literal["sgd", "adamw"])
@@ -107,7 +112,8 @@ class TrainingSettings:
             raise SettingsError(
                 f"`training.device` must be cpu, auto, cuda, cuda:N or mps, but got {self.device!r}"
             )
-        _require_choice("training.inherit", self.inherit, Literal["weights", "nothing"])
+        _require_choice("training.inherit", self.inherit, Inherit)
+        _require(self.distill >= 0, "training.distill >= 0", distill=self.distill)
         _require_choice("training.schedule", self.schedule, Literal["cosine", "one-cycle"])
         _require(self.batch_size >= 2, "training.batch_size >= 2", batch_size=self.batch_size)
         _require(0 < self.lr < math.inf, "0 < training.lr < inf", lr=self.lr)

@@ -28,6 +28,7 @@ from nas.trial import (
     proposal_from_dict,
     proposal_to_dict,
 )
+from nas.weights import momentum_file
 
 FORMAT = 1
 """Version of the tables; a later one that cannot read them says so."""
@@ -165,6 +166,9 @@ class Store:
         if isinstance(outcome, Result) and outcome.weights is not None:
             target = Path("weights") / f"{trial_id:05d}.safetensors"
             (self.folder / "weights").mkdir(exist_ok=True)
+            momentum = momentum_file(self.folder / outcome.weights)
+            if momentum.exists():  # first: without its weights it means nothing
+                momentum.replace(momentum_file(self.folder / target))
             (self.folder / outcome.weights).replace(self.folder / target)
             outcome = replace(outcome, weights=target.as_posix())
         with _errors(self.folder / "study.db"):

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,11 @@ class SupervisedTrainer:
         augment: what training batches go through, if they are images.
         turn: entered around each epoch, to wait while others need the machine alone.
         log: called with each new entry of the curve.
+        teacher: a network, in eval mode on the data's device, whose logits are to be matched (mean squared
+            error, Ba & Caruana 2014) instead of the labels; None to learn the labels.
+        frozen: layers, by name, that stay as they are, running statistics too.
+        momentum: what the optimizer's state starts from, by parameter and kind ("momentum_buffer", "exp_avg"
+            …); parameters that are missing start from nothing.
     """
 
     train: tuple[Tensor, Tensor]
@@ -49,6 +54,9 @@ class SupervisedTrainer:
     augment: Augmentation = "none"
     turn: Callable[[], AbstractContextManager[None]] = unshared
     log: Callable[[Metrics], object] | None = None
+    teacher: nn.Module | None = None
+    frozen: frozenset[str] = frozenset()
+    momentum: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def fit(
         self, model: nn.Module, hparams: Mapping[str, Scalar], epochs: int, seed: int, checkpoint: Path
@@ -84,7 +92,9 @@ class SupervisedTrainer:
         overrides: dict[str, Any] = dict(hparams)
         settings = replace(self.settings, **overrides)
         model.to(self.train[0].device)
-        optimizer = _optimizer(model, settings)
+        optimizer = _optimizer(model, settings, self.frozen)
+        if self.momentum:
+            _begin_with(optimizer, _trained(model, self.frozen), self.momentum)
         configuration = {
             "training": asdict(settings),
             "augment": self.augment,
@@ -117,13 +127,15 @@ class SupervisedTrainer:
         total = torch.zeros((), device=x.device)
         lr = 0.0
         model.train()
+        for name in self.frozen:
+            model.get_submodule(name).eval()
         for step in range(steps):
             batch = order[step * batch_size : (step + 1) * batch_size]
             lr = settings.lr * lr_share(settings.schedule, epoch * steps + step, self.horizon * steps)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            logits = model(augmented(x.index_select(0, batch), self.augment))
-            loss = F.cross_entropy(logits, y.index_select(0, batch), label_smoothing=settings.label_smoothing)
+            inputs = augmented(x.index_select(0, batch), self.augment)
+            loss = self._loss(model(inputs), inputs, y.index_select(0, batch), settings.label_smoothing)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if settings.clip is not None:
@@ -140,6 +152,14 @@ class SupervisedTrainer:
             "validation_loss": validation_loss,
             "error": metrics["error"],
         }
+
+    def _loss(self, logits: Tensor, x: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+        """Of a batch: cross entropy with the labels, or distance to the teacher's logits."""
+        if self.teacher is None:
+            return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
+        with torch.no_grad():
+            wanted = self.teacher(x)
+        return F.mse_loss(logits, wanted)
 
 
 def _finite(loss: float, part: str, epoch: int, lr: float) -> float:
@@ -241,9 +261,19 @@ def moved(x: Tensor, down: Tensor, right: Tensor, flip: Tensor) -> Tensor:
     return padded[image, channel, row[:, None, :, None] + pad_y, column[:, None, None, :] + pad_x]
 
 
-def _optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+def _trained(model: nn.Module, frozen: frozenset[str] = frozenset()) -> list[tuple[str, nn.Parameter]]:
+    """The parameters that an optimizer has, by name and in its order: what decays comes first."""
+    params = [
+        (name, param)
+        for name, param in model.named_parameters()
+        if param.requires_grad and name.rpartition(".")[0] not in frozen
+    ]
+    return [pair for pair in params if pair[1].ndim > 1] + [pair for pair in params if pair[1].ndim <= 1]
+
+
+def _optimizer(model: nn.Module, settings: TrainingSettings, frozen: frozenset[str]) -> torch.optim.Optimizer:
     """The optimizer; biases and the scales of norms (all that is not a matrix or a kernel) do not decay."""
-    params = [param for param in model.parameters() if param.requires_grad]
+    params = [param for _, param in _trained(model, frozen)]
     groups = [
         {"params": [param for param in params if param.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [param for param in params if param.ndim <= 1], "weight_decay": 0.0},
@@ -252,6 +282,37 @@ def _optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Opti
         return torch.optim.AdamW(groups, lr=settings.lr, betas=(settings.momentum, 0.999))
     nesterov = settings.momentum > 0
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)
+
+
+def _begin_with(
+    optimizer: torch.optim.Optimizer,
+    params: Sequence[tuple[str, nn.Parameter]],
+    momentum: Mapping[str, Mapping[str, Tensor]],
+) -> None:
+    """Gives the optimizer of these parameters a state before its first step."""
+    state = {
+        i: {kind: tensor.clone() for kind, tensor in momentum[name].items()}
+        for i, (name, _) in enumerate(params)
+        if name in momentum
+    }
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def recorded_momentum(checkpoint: Path, model: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """The optimizer's state in a checkpoint of `model`, by parameter and kind, on the CPU.
+
+    Raises:
+        OSError, SafetensorError: the file cannot be read.
+    """
+    found: dict[str, dict[str, Tensor]] = {}
+    names = [name for name, _ in _trained(model)]
+    with safe_open(checkpoint, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118  not a dict
+            kind, _, rest = key.partition(".")
+            if kind == "optimizer":
+                i, _, name = rest.partition(".")
+                found.setdefault(names[int(i)], {})[name] = file.get_tensor(key)
+    return found
 
 
 # --- checkpoints: one safetensors file, its header says what it is ---------------------------------

@@ -49,11 +49,12 @@ class Result:
         details: what a measurement says beside its value, e.g. {"latency_ms": {"spread": .02}}.
         hparams: the hyperparameters that won the nested search.
         curve: the winner's learning curve, one entry an epoch: {"epoch", "train_loss", "error" …}.
-        cost: "epochs" of all configurations together, "epochs_lost" to kills or divergence in the middle
-            of a rung, "seconds" of wall time.
+        cost: "epochs" of all configurations together, with "epochs_distilled", those of distillation from
+            the parent; "epochs_lost" to kills or divergence in the middle of a rung; "seconds" of wall time.
         weights: path of the winner's safetensors file, relative to the study's folder.
         weights_sha256: hex digest of that file.
         inherited: share of the parameters whose first values came from `parents[0]`, 0 to 1.
+        note: what it took over from `parents[0]`, or why nothing, in one line.
     """
 
     values: Mapping[str, float]
@@ -64,6 +65,7 @@ class Result:
     weights: str | None = None
     weights_sha256: str | None = None
     inherited: float = 0.0
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ def outcome_to_dict(outcome: Outcome) -> dict[str, Any]:
         "weights": outcome.weights,
         "weights_sha256": outcome.weights_sha256,
         "inherited": outcome.inherited,
+        "note": outcome.note,
     }
 
 
@@ -184,4 +187,5 @@ def outcome_from_dict(data: Mapping[str, Any]) -> Outcome:
         data["weights"],
         data["weights_sha256"],
         data.get("inherited", 0.0),
+        data.get("note", ""),
     )

@@ -2,8 +2,9 @@
 
     input -> stem 3x3 -> block -> block (+ skip) -> … -> head 1x1 -> mean over space -> linear
 
-A skip is an "add" node behind a block that also reads an earlier value of the same shape. What a change
-makes impossible is repaired: a skip whose shapes no longer agree is dropped, a stride too many becomes 1.
+A skip is an "add" (or "gated_add") node behind a block that also reads an earlier value of the same shape.
+What a change makes impossible is repaired: a skip whose shapes no longer agree is dropped, a stride too many
+becomes 1.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class ChainSpace(GraphSpace):
         expands: expansion factors of MBConv blocks.
         strides: largest number of blocks with stride 2 (no more than there are blocks).
         skips: whether a block may be followed by an addition of an earlier value of the same shape.
+        gated: whether what is skipped comes through a batch norm of its own. A skip that a child has more
+            than its parent then starts at zero, and keeps the function.
         stem: channels of the stem.
         head: channels of the 1x1 convolution before the pooling; 0 for none.
 
@@ -70,7 +73,7 @@ class ChainSpace(GraphSpace):
     """
 
     name = "chain"
-    operations: ClassVar = {**BLOCKS, "add": JOINS["add"]}
+    operations: ClassVar = {**BLOCKS, "add": JOINS["add"], "gated_add": JOINS["gated_add"]}
     axes = (1, 2)
 
     def __init__(
@@ -84,6 +87,7 @@ class ChainSpace(GraphSpace):
         expands: Sequence[int] = (2, 4),
         strides: int = 2,
         skips: bool = True,
+        gated: bool = False,
         stem: int = 16,
         head: int = 64,
     ) -> None:
@@ -118,6 +122,7 @@ class ChainSpace(GraphSpace):
         self.ops, self.kernels = tuple(ops), tuple(kernels)
         self.widths, self.expands = tuple(widths), tuple(expands)
         self.strides, self.skips, self.stem, self.head = strides, skips, stem, head
+        self.join = "gated_add" if gated else "add"
 
     def size(self) -> int:
         """Number of written forms."""
@@ -345,7 +350,7 @@ class ChainSpace(GraphSpace):
             nodes.append(Node(block.id, block.op, (ends[-1],), tuple(sorted(params.items()))))
             ends.append(block.id)
             if block.skip is not None and block.add_id is not None:
-                nodes.append(Node(block.add_id, "add", (block.id, ends[block.skip + 1])))
+                nodes.append(Node(block.add_id, self.join, (block.id, ends[block.skip + 1])))
                 ends[-1] = block.add_id
         return Architecture(self.name, (("net", Graph(tuple(nodes))),))
 
@@ -359,7 +364,7 @@ class ChainSpace(GraphSpace):
         ends = [first.id]
         chain: list[Block] = []
         for node in nodes:
-            if node.op == "add":
+            if node.op == self.join:
                 chain[-1:] = [self._read_skip(chain, node, ends)]
                 ends[-1] = node.id
             else:
@@ -397,17 +402,18 @@ class ChainSpace(GraphSpace):
 
     def _read_skip(self, chain: list[Block], node: Node, ends: list[int]) -> Block:
         if not self.skips:
-            raise InvalidArchitecture(f"node {node.id} (add): this space has no skips")
+            raise InvalidArchitecture(f"node {node.id} ({node.op}): this space has no skips")
         if not chain or len(node.inputs) != 2 or node.inputs[0] != chain[-1].id or ends[-1] != chain[-1].id:
             raise InvalidArchitecture(
-                f"node {node.id} (add): a skip must follow a block and read it first, but got {node.inputs}"
+                f"node {node.id} ({node.op}): a skip must follow a block and read it first, but got "
+                f"{node.inputs}"
             )
         if node.params:
-            raise InvalidArchitecture(f"node {node.id} (add): it must have no parameters")
+            raise InvalidArchitecture(f"node {node.id} ({node.op}): it must have no parameters")
         if node.inputs[1] not in ends[:-1]:
             raise InvalidArchitecture(
-                f"node {node.id} (add): a skip must read the end of an earlier place, one of {ends[:-1]}, "
-                f"but got {node.inputs[1]}"
+                f"node {node.id} ({node.op}): a skip must read the end of an earlier place, one of "
+                f"{ends[:-1]}, but got {node.inputs[1]}"
             )
         return replace(chain[-1], add_id=node.id, skip=ends.index(node.inputs[1]) - 1)
 

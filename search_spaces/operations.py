@@ -136,6 +136,11 @@ def _add(b: Builder, _: Mapping[str, Any]) -> None:
     b.add("sum", [-1 - i for i in range(b.inputs)])
 
 
+def _gated_add(b: Builder, _: Mapping[str, Any]) -> None:
+    """The second input comes through a batch norm, which can shut it out: a new skip then changes nothing."""
+    b.add("sum", (-1, b.batch_norm("gate", -2)))
+
+
 def _concat(b: Builder, _: Mapping[str, Any]) -> None:
     b.concat("concat", [-1 - i for i in range(b.inputs)])
 
@@ -150,6 +155,7 @@ BLOCKS: Mapping[str, Operation] = {
 
 JOINS: Mapping[str, Operation] = {
     "add": Operation((), _add, (1, None)),
+    "gated_add": Operation((), _gated_add, (2, 2)),
     "concat": Operation((), _concat, (1, None)),
 }
 """Ops that join several inputs."""

@@ -13,9 +13,10 @@ import torch
 
 from nas import Failure, Result, Study
 from nas.evaluator import EPOCHS as EPOCHS_LOG
-from nas.evaluator import Remeasure, Task, WeightsError, evaluate, load_model, remeasure
+from nas.evaluator import Remeasure, Task, evaluate, remeasure
 from nas.protocols import Diverged
 from nas.trainer import SupervisedTrainer
+from nas.weights import WeightsError, load_model
 from tests.studies import EPOCHS, tables
 
 

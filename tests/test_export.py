@@ -21,11 +21,11 @@ from nas import export
 from nas.architecture import Architecture, Graph, Node
 from nas.data import load as load_data
 from nas.data import prepare, read_info
-from nas.evaluator import file_sha256, load_model
 from nas.export import Check, Exported, ExportError, Format
 from nas.report.picture import svg
 from nas.settings import DataSettings
 from nas.trial import Failure, Proposal, Result, Trial
+from nas.weights import file_sha256, load_model
 from search_spaces.chain import ChainSpace
 
 SPACE = ChainSpace(input_shape=(1, 8, 8))

@@ -61,6 +61,11 @@ class TestChainWithoutSkips(SpaceContract):
         return ChainSpace((3, 4, 4), depth=(1, 3), skips=False, strides=0, widths=(4, 8), stem=4)
 
 
+class TestChainWithGatedSkips(SpaceContract):
+    def make(self) -> ChainSpace:
+        return ChainSpace((2, 6, 6), depth=(2, 5), widths=(8,), stem=8, strides=1, gated=True)
+
+
 class TestMacro(SpaceContract):
     def make(self) -> NASBenchMacroSpace:
         return NASBenchMacroSpace((3, 16, 16))

@@ -277,9 +277,11 @@ def model(path: str | None) -> str:
 
 
 def inherited(trial: Trial) -> list[str]:
-    """What share of its weights a trial began with from its parent, if any."""
-    share = trial.outcome.inherited if isinstance(trial.outcome, Result) else 0.0
-    return [f"{share:.0%} of the weights inherited from #{trial.proposal.parents[0]}"] if share else []
+    """What a trial began with from its parent, if anything."""
+    if not isinstance(trial.outcome, Result) or not trial.outcome.inherited:
+        return []
+    found = trial.outcome
+    return [f"{found.inherited:.0%} of the weights from #{trial.proposal.parents[0]} ({escape(found.note)})"]
 
 
 def architecture(trial: Trial) -> str:

@@ -68,7 +68,7 @@ class LocalSearch:
     """
 
     starts: int = 5
-    draws: int = 16
+    draws: int = 8
 
     def __post_init__(self) -> None:
         if self.starts < 1 or self.draws < 1:

@@ -1,35 +1,18 @@
-"""A child's weights from its parent's: Net2Net and network morphisms, read off the diff of two programs.
+"""The diff of two programs: for every tensor of the child, which tensor of the parent it holds, and where.
 
-Mutation knows nothing of weights: it keeps the ids of the nodes that stay, so parent and child share the
-names of their layers. One walk over the child's layers finds, for every tensor of the child, which tensor
-of the parent it holds, channel by channel, and the weights follow:
-
-- the same layer is copied; where it became wider, new channels either start fresh and meet zero weights, or
-  replicate old ones, whose outgoing weights are divided (Net2WiderNet, Chen et al. 2016, section 3.1);
-- a larger kernel is the old one in a frame of zeros;
-- a new branch into a sum ends in a batch norm with gamma = 0, so it adds nothing, in eval and train mode;
-- a new slice of a concat meets zero weights;
-- a new layer in series is the identity where it can be (Net2DeeperNet, section 3.2): with batch norm in eval
-  mode only;
-- what became narrower keeps its most important channels (largest L1 norm, Li et al. 2017);
-- everything else starts fresh.
-
-Whether the child computes what its parent does is known from the walk, and part of its result.
+Whether the child computes what its parent does follows from it, and is part of the result.
 """
 
 from __future__ import annotations
 
-import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 Channels = NDArray[np.int64]
 """For each channel of the child's tensor the parent's channel it holds, or `NEW`."""
@@ -111,26 +94,37 @@ class Copied:
 
 
 @dataclass(frozen=True)
+class Separated:
+    """A convolution of the parent as a depthwise and a 1x1 one: which of its output and input channels."""
+
+    parent: str
+    pointwise: str
+    out: Channels
+    into: Channels
+
+
+@dataclass(frozen=True)
 class Inheritance:
     """What a child takes over.
 
     Attributes:
         copied: layer of the child -> where its weights come from.
+        separated: new depthwise layer -> the convolution that it and a 1x1 one behind it stand for.
         identity: new layers that start as the identity.
         silent: new batch norms that start with gamma = beta = 0.
+        kept: copied layers that give, in eval mode, what the parent's layer gives, in all their channels.
         eval_mode, train_mode: whether the child computes what the parent does, in that mode.
         share: of the child's parameters, how many come from the parent, 0 to 1.
     """
 
     copied: Mapping[str, Copied] = field(default_factory=dict)
+    separated: Mapping[str, Separated] = field(default_factory=dict)
     identity: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
     eval_mode: bool = False
     train_mode: bool = False
     share: float = 0.0
-
-
-# --- the walk ----------------------------------------------------------------------------------------
 
 
 def diff(
@@ -181,6 +175,8 @@ class _Walk:
         self.importance, self.rng, self.widening = importance, rng, widening
         self.silent: set[str] = set()
         self.named = {step.name: index for index, step in enumerate(parent)}
+        staying = {step.name for step in child}
+        self.lost = [index for index, step in enumerate(parent) if step.name not in staying]
         self.terms: dict[int, tuple[int, ...]] = {-1: (-1,)}
         self.same: dict[tuple[object, ...], int] = {}
         for index, step in enumerate(parent):
@@ -201,6 +197,8 @@ class _Walk:
 
     def result(self) -> Inheritance:
         self.copied: dict[str, Copied] = {}
+        self.separated: dict[str, Separated] = {}
+        self.halves: dict[str, tuple[str, int, Held]] = {}
         self.identity: set[str] = set()
         self.held: dict[int, Held] = {-1: Held((-1,), np.arange(self.features))}
         for index, step in enumerate(self.child):
@@ -211,11 +209,17 @@ class _Walk:
         )
         return Inheritance(
             self.copied,
+            self.separated,
             frozenset(self.identity),
             frozenset(self.silent),
+            frozenset(step.name for index, step in enumerate(self.child) if self._keeps(index, step)),
             same and last.eval_mode,
             same and last.train_mode,
         )
+
+    def _keeps(self, index: int, step: Step) -> bool:
+        held = self.held[index]
+        return step.name in self.copied and bool(held.terms) and held.eval_mode and NEW not in held.channels
 
     def _held(self, index: int, step: Step) -> Held:
         inputs = [self.held[source] for source in step.inputs]
@@ -299,6 +303,9 @@ class _Walk:
         fresh = Held((), np.full(after, NEW), zero=x.zero and step.kind == "conv" and not step.bias)
         depthwise = step.groups > 1 and step.groups == width == after
         if old is None:
+            half = self._separated(index, step, x, depthwise)
+            if half is not None:
+                return half
             if x.terms and width == after and step.groups in (1, width) and set(step.stride) <= {1}:
                 self.identity.add(step.name)
                 return replace(x, gate="")
@@ -330,6 +337,29 @@ class _Walk:
         self.copied[step.name] = Copied(before.name, out, into)
         return Held((old,), out, kept and held.eval_mode, kept and held.train_mode)
 
+    def _reads(self, old: int, kind: str, x: Held) -> bool:
+        """Whether the parent's layer `old` is of that kind and reads the tensor that `x` holds."""
+        step = self.parent[old]
+        return step.kind == kind and self.terms[step.inputs[0]] == x.terms
+
+    def _separated(self, index: int, step: Step, x: Held, depthwise: bool) -> Held | None:
+        """What a new depthwise or 1x1 convolution gives where both stand for a lost one of their node."""
+        node = node_of(step.name)
+        if depthwise:
+            for old in self.lost:
+                before = self.parent[old]
+                alike = (before.groups, before.stride, before.dilation) == (1, step.stride, step.dilation)
+                if self._reads(old, "conv", x) and node_of(before.name) == node and alike:
+                    self.halves[node] = (step.name, old, x)
+                    return Held((), np.full(step.shape[0], NEW))
+            return None
+        if node not in self.halves or step.groups > 1 or set(step.kernel) != {1}:
+            return None
+        name, old, read = self.halves.pop(node)
+        out = self._resized(index, step, old)
+        self.separated[name] = Separated(self.parent[old].name, step.name, out, read.channels)
+        return Held((old,), out, False, False)
+
     def _batch_norm(self, step: Step, x: Held, old: int | None) -> Held:
         if step.name in self.silent:
             return Held((), np.full(len(x.channels), NEW), zero=True, gate=step.name)
@@ -338,6 +368,10 @@ class _Walk:
             self.copied[step.name] = Copied(self.parent[old].name, held.channels, held.channels)
             return replace(held, terms=(old,), zero=False, gate="")
         if old is None and x.terms:
+            same = next((i for i in self.lost if self._reads(i, "batch_norm", x)), None)
+            if same is not None:  # the parent's own, under another name
+                self.copied[step.name] = Copied(self.parent[same].name, x.channels, x.channels)
+                return replace(x, terms=(same,), gate="")
             self.identity.add(step.name)
             return replace(x, train_mode=False, gate=step.name)
         return Held((), np.full(len(x.channels), NEW), zero=x.zero, gate=step.name)
@@ -440,6 +474,18 @@ class _Walk:
         return Held((), np.full(len(x.channels), NEW), zero=x.zero, gate=x.gate)
 
 
+def node_of(layer: str) -> str:
+    """The node that a layer belongs to: "net.n3.block.conv" is of "net.n3".
+
+    Example:
+        >>> node_of("normal.0.n3.depthwise.conv"), node_of("head.linear")
+        ('normal.0.n3', 'head')
+    """
+    parts = layer.split(".")
+    places = [i for i, part in enumerate(parts) if re.fullmatch(r"n\d+", part)]
+    return ".".join(parts[: places[-1] + 1] if places else parts[:-1])
+
+
 def _channel_groups(program: Program) -> dict[int, int]:
     """For each tensor a number that it shares with those whose channels must stay the same ones."""
     group = {-1: -1}
@@ -458,159 +504,3 @@ def _channel_groups(program: Program) -> dict[int, int]:
             for source in step.inputs:
                 group[root(source)] = root(index)
     return {tensor: root(tensor) for tensor in group}
-
-
-# --- the weights -------------------------------------------------------------------------------------
-
-
-def inherit(
-    child: nn.Module,
-    parent: nn.Module,
-    rng: np.random.Generator,
-    widening: Widening = "zero",
-    noise: float = 0.0,
-) -> Inheritance:
-    """Gives `child` what it can take over from `parent`, in place; the parent is left as it is.
-
-    Args:
-        child, parent: networks with `program` and `features` (see `search_spaces.modules.Network`); between
-            others all tensors of the same name and shape are copied.
-        widening: see `diff`.
-        noise: standard deviation of what is added to replicated weights, relative to theirs: without it
-            replicas stay equal for ever.
-
-    Returns:
-        What was taken over, and whether the child computes the same (before noise).
-    """
-    weights, old = child.state_dict(), parent.state_dict()
-    programs = getattr(child, "program", None), getattr(parent, "program", None)
-    features: Any = getattr(parent, "features", None)
-    if programs[0] is None or programs[1] is None:
-        return _inherit_by_name(child, weights, old)
-    importance = {
-        name.removesuffix(".weight"): tensor.flatten(1).abs().sum(1).double().cpu().numpy()
-        for name, tensor in old.items()
-        if tensor.ndim > 1
-    }
-    found = diff(programs[0], programs[1], features, importance, rng, widening)
-    child.load_state_dict(carried(weights, old, found))
-    for step in programs[0]:
-        module = child.get_submodule(step.name)
-        if step.name in found.identity:
-            _make_identity(module)
-        elif step.name in found.silent:
-            module.get_parameter("weight").data.zero_()
-    if noise:
-        _add_noise(child, found, noise, rng)
-    counted = sum(
-        _overlap(weights[f"{name}.{kind}"], old[f"{copied.parent}.{kind}"], copied)
-        for name, copied in found.copied.items()
-        for kind in ("weight", "bias")
-        if f"{name}.{kind}" in weights and f"{copied.parent}.{kind}" in old
-    )
-    return replace(found, share=counted / max(1, sum(p.numel() for p in child.parameters())))
-
-
-def carried(fresh: Mapping[str, Tensor], old: Mapping[str, Tensor], found: Inheritance) -> dict[str, Tensor]:
-    """The child's tensors: the parent's where they are inherited, `fresh` elsewhere.
-
-    The same map carries an optimizer's momentum: `fresh` is then zeros, and both hold momentum by parameter.
-    """
-    tensors = {name: tensor.clone() for name, tensor in fresh.items()}
-    for layer, copied in found.copied.items():
-        for name in [n for n in tensors if n.rpartition(".")[0] == layer]:
-            source = old.get(f"{copied.parent}.{name.rpartition('.')[2]}")
-            if source is not None:
-                _carry(tensors[name], source.to(tensors[name].device), copied)
-    return tensors
-
-
-def _carry(target: Tensor, source: Tensor, copied: Copied) -> None:
-    """Writes what `target` inherits into it: a vector by channel, or weights by output and input channel."""
-    import torch
-
-    if target.ndim == 0:
-        target.copy_(source)
-        return
-    out = torch.from_numpy(copied.out)
-    rows = torch.nonzero(out != NEW).ravel()
-    if target.ndim == 1:
-        target[rows] = source[out[rows]]
-        return
-    frame = tuple(
-        slice((new - min(new, was)) // 2, (new - min(new, was)) // 2 + min(new, was))
-        for new, was in zip(target.shape[2:], source.shape[2:], strict=True)
-    )
-    core = tuple(
-        slice((was - min(new, was)) // 2, (was - min(new, was)) // 2 + min(new, was))
-        for new, was in zip(target.shape[2:], source.shape[2:], strict=True)
-    )
-    block = source[(slice(None), slice(None), *core)]
-    target[rows] = 0.0  # the frame of a larger kernel, and what meets new channels
-    if target.shape[1] != len(copied.into):  # grouped: the inputs of each group stay
-        place: Any = (rows, slice(None), *frame)
-        target[place] = block[out[rows]]
-        return
-    into = torch.from_numpy(copied.into)
-    columns = torch.nonzero(into != NEW).ravel()
-    replicas = torch.bincount(into[columns], minlength=source.shape[1]).clamp(min=1)
-    shared = replicas[into[columns]].to(block.dtype).view(1, -1, *(1 for _ in frame))
-    values = block[out[rows]][:, into[columns]] / shared
-    place = (rows[:, None], columns[None, :], *frame)
-    target[place] = values
-
-
-def _overlap(target: Tensor, source: Tensor, copied: Copied) -> int:
-    """How many numbers of `target` come from `source`."""
-    rows = int((copied.out != NEW).sum())
-    if target.ndim == 1:
-        return rows
-    columns = int((copied.into != NEW).sum()) if target.shape[1] == len(copied.into) else target.shape[1]
-    sides = (min(new, was) for new, was in zip(target.shape[2:], source.shape[2:], strict=True))
-    return rows * columns * math.prod(sides)
-
-
-def _make_identity(module: nn.Module) -> None:
-    """Makes a square convolution or linear layer, or in eval mode a batch norm, pass its input on."""
-    import torch
-    from torch import nn
-
-    with torch.no_grad():
-        weight = module.get_parameter("weight")
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            weight.fill_((1 + module.eps) ** 0.5)
-            return
-        weight.zero_()
-        centre = tuple(side // 2 for side in weight.shape[2:])
-        for channel in range(weight.shape[0]):
-            weight[(channel, channel if weight.shape[1] > 1 else 0, *centre)] = 1.0
-        if getattr(module, "bias", None) is not None:
-            module.get_parameter("bias").zero_()
-
-
-def _add_noise(child: nn.Module, found: Inheritance, noise: float, rng: np.random.Generator) -> None:
-    """Tells replicas apart."""
-    import torch
-
-    for layer, copied in found.copied.items():
-        weight = child.get_submodule(layer).get_parameter("weight")
-        if weight.ndim == 1:
-            continue
-        twins = np.isin(
-            copied.out, [c for c, n in Counter(copied.out.tolist()).items() if n > 1 and c != NEW]
-        )
-        rows = torch.from_numpy(np.flatnonzero(twins))
-        drawn = torch.from_numpy(rng.standard_normal((len(rows), *weight.shape[1:])))
-        with torch.no_grad():
-            weight[rows] += (noise * weight[rows].std() if len(rows) else 0.0) * drawn.to(weight.dtype)
-
-
-def _inherit_by_name(child: nn.Module, weights: dict[str, Tensor], old: Mapping[str, Tensor]) -> Inheritance:
-    """Tensors of the same name and shape, where nothing is known of the layers."""
-    same = {name for name, tensor in weights.items() if name in old and old[name].shape == tensor.shape}
-    child.load_state_dict({name: old[name] if name in same else weights[name] for name in weights})
-    params = dict(child.named_parameters())
-    share = sum(params[name].numel() for name in same & set(params)) / max(
-        1, sum(p.numel() for p in params.values())
-    )
-    return Inheritance(share=share)

@@ -30,6 +30,10 @@ app = typer.Typer(
 
 Folder = Annotated[Path, typer.Argument(help="The study's folder, e.g. runs/first.")]
 Knee = Annotated[bool, typer.Option("--knee", help="Only the front's knee.")]
+Prefer = Annotated[
+    str | None,
+    typer.Option("--prefer", help='Only the best member by importance, e.g. "error=2,latency_ms=1".'),
+]
 Ids = Annotated[str | None, typer.Option("--ids", help="Only these trials, e.g. 3,17.")]
 Where = Annotated[
     list[str] | None, typer.Option("--where", help='Only front members that meet this, e.g. "latency_ms<2".')
@@ -172,6 +176,7 @@ def report(
 def export(
     folder: Folder,
     knee: Knee = False,
+    prefer: Prefer = None,
     ids: Ids = None,
     where: Where = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write to.")] = None,
@@ -192,7 +197,7 @@ def export(
     from nas.export import export_transferred, export_trials, failures
 
     with _opened(folder) as study:
-        trials = _selected(study, knee, ids, where)
+        trials = _selected(study, knee, prefer, ids, where)
         recipe = space_recipe(study.settings, study.space.input_shape, study.space.classes)
         if transfer is None:
             target = out or folder / "models"
@@ -229,7 +234,9 @@ def _template(recipe: dict[str, Any], path: Path) -> tuple[dict[str, Any], Searc
 
 
 @app.command()
-def test(folder: Folder, knee: Knee = False, ids: Ids = None, where: Where = None) -> None:
+def test(
+    folder: Folder, knee: Knee = False, prefer: Prefer = None, ids: Ids = None, where: Where = None
+) -> None:
     """Look at the test images, once, after the search: the error there is recorded."""
     from nas.display import number
     from nas.export import error_on_test_part
@@ -237,7 +244,7 @@ def test(folder: Folder, knee: Knee = False, ids: Ids = None, where: Where = Non
 
     problems = []
     with _opened(folder) as study:
-        for trial in _selected(study, knee, ids, where):
+        for trial in _selected(study, knee, prefer, ids, where):
             error = study.test_errors().get(trial.id)
             if error is None:
                 try:
@@ -269,14 +276,24 @@ def _written(model: Exported) -> None:
     typer.echo(f"trial {model.trial_id}: {model.folder}")
 
 
-def _selected(study: Study, knee: bool, ids: str | None, where: list[str] | None) -> list[Trial]:
-    from nas.selection import select
+def _selected(
+    study: Study, knee: bool, prefer: str | None, ids: str | None, where: list[str] | None
+) -> list[Trial]:
+    from nas.selection import preferences, select
 
     try:
         numbers = None if ids is None else [int(part) for part in ids.split(",")]
     except ValueError:
         _fail(f"--ids must be trial ids with commas between, e.g. 3,17, but got {ids!r}")
-    return select(study.trials, study.front(), study.objectives, knee=knee, ids=numbers, where=where or ())
+    return select(
+        study.trials,
+        study.front(),
+        study.objectives,
+        knee=knee,
+        prefer=None if prefer is None else preferences(prefer),
+        ids=numbers,
+        where=where or (),
+    )
 
 
 def _opened(folder: Path) -> Study:

@@ -82,7 +82,8 @@ momentum = 0.9
 weight_decay = 5e-4
 label_smoothing = 0.1
 clip = 5.0              # largest gradient norm, or "none"
-inherit = "weights"     # children start from their parent's weights; or "nothing"
+inherit = "weights"     # what children start from: their parent's "weights", "weights+momentum" or "nothing"
+distill = 1             # epochs to learn the parent's logits first, where inheriting changed the function
 device = "cpu"          # "cuda", "cuda:1", "auto"
 
 [hyperband]             # the nested search over each candidate's hyperparameters
@@ -97,6 +98,7 @@ weight_decay = { low = 1e-5, high = 1e-2, log = true }
 
 [run]                   # may be changed between runs
 trials = 30
+# patience = 50         # ends earlier, when so many trials in a row did not enlarge the hypervolume
 workers = 2             # processes; 0 evaluates in the driver's own
 threads = 1             # of one worker's training
 timeout_s = 1800        # of one candidate, or "none"; not with workers = 0

@@ -92,7 +92,9 @@ def status_table(study: Study) -> Table:
     if beyond:
         table.add_row("beyond a measured limit", f"{beyond} of those done")
     table.add_row("on the front", str(len(study.front())))
-    table.add_row("hypervolume", number(study.hypervolume()))
+    grown = study.last_growth()
+    since = "" if grown is None else f", last enlarged by trial {grown}"
+    table.add_row("hypervolume", f"{number(study.hypervolume())}{since}")
     table.add_row("best of each", best(study))
     table.add_row("epochs trained", number(sum(r.cost.get("epochs", 0) for r in results)))
     table.add_row("candidate time", duration(sum(r.cost.get("seconds", 0) for r in results)))

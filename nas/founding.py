@@ -28,14 +28,19 @@ def make_search(settings: Settings, info: DataInfo) -> Search:
             f"`data.augment` must be 'none' for inputs that are no images, but got "
             f"{settings.data.augment!r} for inputs of shape {info.input_shape}"
         )
-    return Search(
-        make_space(settings, info.input_shape, len(info.classes)),
-        make_objectives(settings),
-        _searcher(settings),
-        seed=settings.seed,
-        in_flight=settings.in_flight,
-        identity=settings.identity,
-    )
+    space = make_space(settings, info.input_shape, len(info.classes))
+    objectives, searcher = make_objectives(settings), _searcher(settings)
+    try:
+        return Search(
+            space,
+            objectives,
+            searcher,
+            seed=settings.seed,
+            in_flight=settings.in_flight,
+            identity=settings.identity,
+        )
+    except ValueError as error:  # the searcher does not fit the space or the objectives
+        raise SettingsError(f"searcher {settings.searcher.name!r}: {error}") from error
 
 
 def check_names(settings: Settings) -> None:

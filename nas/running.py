@@ -71,12 +71,16 @@ class Runner:
     def _loop(
         self, pool: Executor, trials: int, calibration: Mapping[str, Mapping[str, float]]
     ) -> Exhausted | None:
+        patience = self._study.settings.run.patience
         left_open = [trial for trial in self._study.trials if trial.outcome is None]
         count = len(self._study.trials)
         running: dict[Future[Result | Failure | Outage], int] = {}
         ended: Exhausted | None = None
         while True:
             while ended is None and (left_open or count < trials):
+                if patience is not None and not left_open and self._study.stalled(patience):
+                    ended = Exhausted(f"{patience} trials in a row did not enlarge the hypervolume")
+                    break
                 asked = left_open.pop(0) if left_open else self._study.ask()
                 count = len(self._study.trials)
                 if isinstance(asked, Wait):

@@ -81,14 +81,18 @@ class Search:
 
     def open_before_next(self) -> tuple[int, ...]:
         """Ids of the trials whose outcome the next ask has to see and that have none yet."""
-        seen = len(self.trials) - self._in_flight + 1
-        return tuple(trial.id for trial in self.trials[self._told : max(seen, 0)] if trial.outcome is None)
+        needed = self.trials[self._told : self.seen_by_next()]
+        return tuple(trial.id for trial in needed if trial.outcome is None)
+
+    def seen_by_next(self) -> int:
+        """How many trials, from the first on, the next ask sees the outcomes of."""
+        return max(len(self.trials) - self._in_flight + 1, 0)
 
     def ask(self) -> Proposal | Wait | Exhausted:
         """The next proposal. It is not recorded yet: `propose` does that."""
         if waiting := self.open_before_next():
             return Wait(waiting)
-        self._tell_until(len(self.trials) - self._in_flight + 1)
+        self._tell_until(self.seen_by_next())
         rng = stream(self._seed, Purpose.ASK, len(self.trials))
         proposal: Proposal | Exhausted = Exhausted("the searcher proposed nothing")
         for _ in range(ATTEMPTS):
@@ -191,6 +195,11 @@ class Search:
         """`float64[n, m]`, minimised."""
         rows = [self.context.losses(trial) for trial in trials]
         return np.array(rows).reshape(len(rows), len(self.objectives))
+
+    def counted_losses(self, trial: Trial) -> NDArray[np.float64]:
+        """`float64[m]`, minimised; all NaN for a trial that failed or is beyond a limit."""
+        counts = trial.ok and not self.context.violation(trial.values) > 0
+        return self.context.losses(trial) if counts else np.full(len(self.objectives), np.nan)
 
     def front(self) -> list[Trial]:
         """The non-dominated successful feasible trials, in id order."""

@@ -235,6 +235,8 @@ class RunSettings:
             with workers = 0.
         memory_gb: memory one candidate may allocate beyond the worker's own (Linux), or None; not with
             workers = 0.
+        patience: the study also ends when so many trials in a row did not enlarge the hypervolume; None for
+            never.
     """
 
     trials: int = 30
@@ -242,9 +244,11 @@ class RunSettings:
     threads: int = 1
     timeout_s: float | None = 1800.0
     memory_gb: float | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         _require(self.trials >= 1, "run.trials >= 1", trials=self.trials)
+        _require(self.patience is None or self.patience >= 1, "run.patience >= 1", patience=self.patience)
         _require(self.workers >= 0, "run.workers >= 0", workers=self.workers)
         _require(self.threads >= 1, "run.threads >= 1", threads=self.threads)
         _require(self.timeout_s is None or self.timeout_s > 0, "run.timeout_s > 0", timeout_s=self.timeout_s)

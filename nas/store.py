@@ -1,6 +1,6 @@
 """The record of a study: one SQLite file with one writer, and a folder of weights.
 
-study.db        settings and facts (meta), proposals and outcomes (trials)
+study.db        settings and facts (meta), proposals and outcomes (trials), hypervolume after each trial
 weights/        the winner of each trial, moved here before its outcome is committed
 scratch/        what an open trial's worker writes: rung checkpoints
 """
@@ -36,6 +36,7 @@ FORMAT = 1
 _SCHEMA = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
     "CREATE TABLE trials (id INTEGER PRIMARY KEY, proposal TEXT NOT NULL, outcome TEXT) STRICT",
+    "CREATE TABLE hypervolume (trial INTEGER PRIMARY KEY, value REAL NOT NULL) STRICT",
 )
 
 
@@ -178,6 +179,13 @@ class Store:
             )
         shutil.rmtree(self.scratch(trial_id), ignore_errors=True)
         return outcome
+
+    def log_volume(self, values: Sequence[float]) -> None:
+        """Adds what is new of the hypervolume after trial 0, 1, …; it follows from the trials, for others to
+        read."""
+        with _errors(self.folder / "study.db"):
+            known = self._db.execute("SELECT count(*) FROM hypervolume").fetchone()[0]
+            self._db.executemany("INSERT INTO hypervolume VALUES (?, ?)", list(enumerate(values))[known:])
 
     def trials(self) -> list[Trial]:
         """All trials in id order.

@@ -29,6 +29,7 @@ from nas.search import Search
 from nas.settings import Settings
 from nas.store import Store, StoreError, lock_folder
 from nas.trial import Failure, Outcome, Proposal, Result, Trial
+from nas.volume import VolumeLog
 
 INFEASIBLE_IN_A_ROW = 100
 """So many proposals beyond a limit, one after the other, end a search."""
@@ -54,6 +55,7 @@ class Study:
         self._search = search
         self._store = store
         self._settings = settings
+        self._volume: VolumeLog | None = None
 
     # --- opening -----------------------------------------------------------------------------------
 
@@ -211,6 +213,39 @@ class Study:
         bound = np.array([o.loss(point[o.name]) for o in self.objectives])
         return pareto.hypervolume(self._search.losses(self._search.successes()), bound)
 
+    def hypervolume_history(self) -> list[float]:
+        """The hypervolume after trial 0, 1, … as far as all have ended; empty before there is a reference."""
+        log = self._volume_log()
+        return list(log.values) if log is not None else []
+
+    def last_growth(self) -> int | None:
+        """The last trial that enlarged the hypervolume; None before there is one."""
+        log = self._volume_log()
+        return log.grown if log is not None and log.grown >= 0 else None
+
+    def stalled(self, patience: int) -> bool:
+        """Whether the last `patience` trials did not enlarge the hypervolume.
+
+        The last of those that the next ask sees: which they are does not depend on timing, see `in_flight`.
+        """
+        log = self._volume_log()
+        return log is not None and log.stalled(self._search.seen_by_next(), patience)
+
+    def _volume_log(self) -> VolumeLog | None:
+        """The log up to the first open trial; None before there is a reference."""
+        if self._volume is None:
+            point = self.reference()
+            if point is None:
+                return None
+            self._volume = VolumeLog(np.array([o.loss(point[o.name]) for o in self.objectives]))
+        trials = self._search.trials
+        while len(self._volume.values) < len(trials):
+            trial = trials[len(self._volume.values)]
+            if trial.outcome is None:
+                break
+            self._volume.add(self._search.counted_losses(trial))
+        return self._volume
+
     def remeasured(self) -> dict[int, dict[str, float]]:
         """What the final, joint measurement of the front gave: trial id -> objective name -> value."""
         known = self._store.fact("remeasured") if self._store is not None else None
@@ -285,7 +320,10 @@ class Study:
         complete = self._search.completed(known, outcome)
         if self._store is not None:
             complete = self._store.finish(trial_id, complete)
-        return self._search.finish(trial_id, complete)
+        trial = self._search.finish(trial_id, complete)
+        if self._store is not None:
+            self._store.log_volume(self.hypervolume_history())
+        return trial
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -300,6 +338,7 @@ class Study:
     def _reread(self) -> None:
         if self._store is not None and self._store.state() != _state(self._search.trials):
             self._search = self._restored(self._store)._search
+            self._volume = None
 
     # --- running -----------------------------------------------------------------------------------
 

@@ -34,6 +34,11 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 """What a child starts from; the first is what the others are held against."""
 
+SEARCHERS: dict[str, dict[str, Any]] = {
+    "lemonade": {"name": "lemonade", "initial": 10},
+    "nsga2": {"name": "nsga2", "population": 10},
+    "regularized_evolution": {"name": "regularized_evolution", "population": 10, "sample": 5},
+}
 REFERENCE = {"error": 90.0, "params": 100_000.0}
 
 
@@ -48,7 +53,7 @@ class Setup:
 
 
 SETUPS = {
-    "digits": Setup({"name": "digits"}, {"head": 0}, {}, 3),
+    "digits": Setup({"name": "digits", "validation": 0.3, "test": 0.1}, {"head": 0}, {}, 3),
     "cifar10": Setup(
         {"name": "npz", "augment": "shift+flip"},
         {"head": 0, "stem": 8, "widths": [8, 16, 24, 32], "strides": 3, "depth": [2, 6]},
@@ -76,11 +81,13 @@ def cifar10_subset(source: Path, target: Path, count: int) -> None:
     np.savez(target, x_train=x[:count], y_train=labels[:count], x_test=x[count:], y_test=labels[count:total])
 
 
-def tables(setup: Setup, arm: str, seed: int, trials: int, data: dict[str, Any]) -> dict[str, Any]:
+def tables(
+    setup: Setup, searcher: str, arm: str, seed: int, trials: int, data: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "study": {"seed": seed, "in_flight": 2, "reference": REFERENCE},
         "space": {"name": "chain", **setup.space},
-        "searcher": {"name": "nsga2", "population": 10},
+        "searcher": SEARCHERS[searcher],
         "objectives": [{"name": "error"}, {"name": "params", "limit": REFERENCE["params"]}],
         "data": {**setup.data, **data},
         "training": {**setup.training, **ARMS[arm]},
@@ -110,6 +117,7 @@ def epochs_to(found: Sequence[tuple[float, float]], target: float) -> float:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", choices=SETUPS, default="digits")
+    parser.add_argument("--searcher", choices=SEARCHERS, default="lemonade")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--images", type=int, default=2000, help="training images of the CIFAR-10 subset")
@@ -130,11 +138,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in range(chosen.seeds):
         target = 0.0
         for arm in dict.fromkeys(["nothing", *chosen.arms]):
-            folder = chosen.out / f"{chosen.data}-{arm.replace(', ', '-').replace('+', '-')}-{seed}"
+            name = f"{chosen.data}-{chosen.searcher}-{arm.replace(', ', '-').replace('+', '-')}-{seed}"
+            folder = chosen.out / name
             if (folder / "study.db").exists():
                 study = Study.open(folder)
             else:
-                study = Study.create(folder, tables(setup, arm, seed, chosen.trials, data))
+                study = Study.create(folder, tables(setup, chosen.searcher, arm, seed, chosen.trials, data))
             with study:
                 print(f"seed {seed}: {arm}", file=sys.stderr)
                 study.run(chosen.trials)
@@ -143,12 +152,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 target, whole = found[-1][1], found[-1][0]
             needed = epochs_to(found, target)
             rows.append((chosen.data, arm, seed, found[-1][0], found[-1][1], needed, needed / whole))
-    with (chosen.out / f"{chosen.data}.csv").open("w", newline="") as file:
+    with (chosen.out / f"{chosen.data}-{chosen.searcher}.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(
             [("data", "arm", "seed", "epochs", "hypervolume", "epochs_to_target", "share"), *rows]
         )
     print(
-        f"{chosen.data}: {chosen.trials} trials, epochs until the hypervolume of the search without inheritance"
+        f"{chosen.data}, {chosen.searcher}: {chosen.trials} trials, epochs until the hypervolume of the search without inheritance"
     )
     print(f"{'start from':<22}{'epochs in all':>15}{'until target':>15}{'share':>9}   of each seed")
     for arm in dict.fromkeys(row[1] for row in rows):

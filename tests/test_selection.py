@@ -8,7 +8,7 @@ import pytest
 
 from nas.architecture import Architecture, Graph, Node
 from nas.protocols import Objective
-from nas.selection import SelectionError, select
+from nas.selection import SelectionError, preferences, select
 from nas.trial import Failure, Proposal, Result, Trial
 
 OBJECTIVES = (Objective("error"), Objective("latency_ms"), Objective("accuracy", maximize=True))
@@ -34,6 +34,10 @@ FRONT = TRIALS[:3]
         ({"knee": True}, [1]),
         ({"knee": True, "where": ["error < 3"]}, [2]),
         ({"ids": [3, 0, 3]}, [3, 0]),
+        ({"prefer": {}}, [1]),
+        ({"prefer": {"error": 9, "accuracy": 9}}, [2]),
+        ({"prefer": {"latency_ms": 30}}, [0]),
+        ({"prefer": {"latency_ms": 3}, "where": ["error < 3"]}, [2]),
         ({"where": ["latency_ms<2"]}, [0, 1]),
         ({"where": ["latency_ms < 1.2"]}, [0]),
         ({"where": [" latency_ms<=1.2 "]}, [0, 1]),
@@ -54,7 +58,11 @@ def test_select(choice: dict[str, Any], ids: list[int]):
             {"ids": [0, 4, 5, 99]},
             r"\(0 to 5\), but 4 failed \(nan: diverged\), 5 has no outcome yet, 99",
         ),
-        ({"ids": [1], "knee": True}, "ids must stand alone"),
+        ({"ids": [1], "knee": True}, "one of ids, knee and preferences must be given"),
+        ({"ids": [1], "where": ["error<3"]}, "one of ids, knee and preferences must be given"),
+        ({"prefer": {"error": 1}, "knee": True}, "one of ids, knee and preferences must be given"),
+        ({"prefer": {"eror": 1}}, "a preference must name one of .* 'eror'; did you mean 'error'"),
+        ({"prefer": {"error": 0}}, "a preference must be a number > 0, but got error = 0"),
         ({"where": ["latency < 2"]}, "but got 'latency'; did you mean 'latency_ms'"),
         (
             {"where": ["error < 1"]},
@@ -76,3 +84,13 @@ def test_select_says_what_is_wrong(choice: dict[str, Any], says: str):
 def test_an_empty_front_selects_nothing(choice: dict[str, Any]):
     with pytest.raises(SelectionError, match="the front must have a member"):
         select(TRIALS, [], OBJECTIVES, **choice)
+
+
+def test_preferences_are_read() -> None:
+    assert preferences("error=2, latency_ms = .5") == {"error": 2.0, "latency_ms": 0.5}
+
+
+@pytest.mark.parametrize("text", ["", "error", "error=", "=2", "error=two", "error=nan", "error=1,,"])
+def test_preferences_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(SelectionError, match='preferences must look like "error=2,latency_ms=1"'):
+        preferences(text)

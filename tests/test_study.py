@@ -243,7 +243,8 @@ def test_a_study_trains_and_measures(finished_folder: Path) -> None:
         assert trial.values["params"] == cost.params and trial.values["macs"] == cost.macs
         assert trial.values["error"] == trial.outcome.curve[-1]["error"]
         assert [entry["epoch"] for entry in trial.outcome.curve] == [1, 2, 3]
-        assert trial.outcome.cost["epochs"] == EPOCHS and trial.outcome.cost["epochs_lost"] == 0
+        assert trial.outcome.cost["epochs"] == EPOCHS + trial.outcome.cost["epochs_distilled"]
+        assert trial.outcome.cost["epochs_lost"] == 0
         assert (finished_folder / trial.outcome.weights).is_file()
     assert list((finished_folder / "scratch").iterdir()) == []
     study.close()

@@ -66,7 +66,7 @@ class WeightedSum:
         _check_weights(self.weights)
 
     def check(self, objectives: Sequence[Objective]) -> None:
-        _check_named(self.weights or (), objectives)
+        _check_weighted(self.weights, objectives)
 
     def scores(
         self, losses: Floats, box: Box, objectives: Sequence[Objective], rng: np.random.Generator
@@ -92,7 +92,7 @@ class WeightedExponentialSum:
             raise ValueError(f"`0 < p < inf` must hold, but got p={self.p}")
 
     def check(self, objectives: Sequence[Objective]) -> None:
-        _check_named(self.weights or (), objectives)
+        _check_weighted(self.weights, objectives)
 
     def scores(
         self, losses: Floats, box: Box, objectives: Sequence[Objective], rng: np.random.Generator
@@ -117,7 +117,7 @@ class WeightedProduct:
         _check_weights(self.weights)
 
     def check(self, objectives: Sequence[Objective]) -> None:
-        _check_named(self.weights or (), objectives)
+        _check_weighted(self.weights, objectives)
         maximised = [o.name for o in objectives if o.maximize]
         if maximised:
             raise ValueError(
@@ -150,7 +150,7 @@ class Chebyshev:
             raise ValueError(f"`0 <= rho < inf` must hold, but got rho={self.rho}")
 
     def check(self, objectives: Sequence[Objective]) -> None:
-        _check_named(self.weights or (), objectives)
+        _check_weighted(self.weights, objectives)
 
     def scores(
         self, losses: Floats, box: Box, objectives: Sequence[Objective], rng: np.random.Generator
@@ -295,6 +295,13 @@ def bound(setting: Setting, context: Context) -> Scalarisation | None:
     return scalarisation
 
 
+def _check_weighted(weights: Weights | None, objectives: Sequence[Objective]) -> None:
+    """Raises `ValueError` unless the weights name objectives and leave one of them some weight."""
+    _check_named(weights or (), objectives)
+    if weights is not None and not any(weights.get(o.name, 1.0) for o in objectives):
+        raise ValueError(f"weights must not all be 0, but got {dict(weights)}")
+
+
 def _check_named(names: Iterable[str], objectives: Sequence[Objective]) -> None:
     known = [o.name for o in objectives]
     for name in names:
@@ -317,10 +324,7 @@ def _weights(weights: Weights | None, objectives: Sequence[Objective], rng: np.r
     """`float64[m]`: those of the settings, or drawn uniformly on the simplex."""
     if weights is None:
         return rng.dirichlet(np.ones(len(objectives)))
-    given = np.array([weights.get(o.name, 1.0) for o in objectives])
-    if not given.any():
-        raise ValueError(f"weights must not all be 0, but got {dict(weights)}")
-    return given
+    return np.array([weights.get(o.name, 1.0) for o in objectives])
 
 
 def _least(scaled: Floats) -> Floats:

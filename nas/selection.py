@@ -54,7 +54,7 @@ def select(
     """
     if bool(ids) + knee + (prefer is not None) > 1 or (ids and where):
         raise SelectionError(
-            "one of ids, knee and preferences must be given, ids without conditions, but got several: drop one"
+            "one of ids, knee and preferences must be given, ids without conditions, but got more: drop one"
         )
     if ids:
         return _by_id(trials, ids)

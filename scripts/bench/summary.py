@@ -49,29 +49,41 @@ def _mean(values: Sequence[float]) -> Mean:
 
 
 def lines(rows: Sequence[Row], metric: str) -> Iterator[str]:
-    """The means of a metric, then what they cost, both by method and budget; then who ended early."""
-    found, spent = means(rows, metric), means(rows, "cpu_ms")
-    budgets = sorted({row.budget for row in rows})
+    """The means of a metric by method and budget, what they cost, and whose runs are not whole."""
+    methods = list(dict.fromkeys(row.method for row in rows))
+    width = max(map(len, ["candidates evaluated", *methods])) + 2
     seeds = len({row.seed for row in rows})
-    width = max(len(method) for method in ["candidates evaluated", *found]) + 2
+
     yield f"{METRICS[metric].title}, mean ± standard error over {seeds} seeds"
-    yield f"{'candidates evaluated':<{width}}" + "".join(f"{b:>18}" for b in budgets)
+    found, budgets = means(rows, metric), sorted({row.budget for row in rows})
     digits = 2 if metric.startswith("gap") else 3
-    for method, by in found.items():
-        cells = [f"{by[b].value:.{digits}f} ± {by[b].error:.{digits}f}" if b in by else "-" for b in budgets]
+    yield f"{'candidates evaluated':<{width}}" + "".join(f"{b:>18}" for b in budgets)
+    for method in methods:
+        cells = [
+            f"{m.value:.{digits}f} ± {m.error:.{digits}f}" if (m := found[method].get(b)) else "-"
+            for b in budgets
+        ]
         yield f"{method:<{width}}" + "".join(f"{cell:>18}" for cell in cells)
+
     yield ""
     yield "own CPU ms a candidate: ask and tell, no look-ups; windows of evaluations"
-    windows = sorted({(row.budget, row.since) for row in rows})
-    yield f"{'from-to':<{width}}" + "".join(f"{f'{since}-{budget}':>12}" for budget, since in windows)
-    for method, by in spent.items():
-        yield f"{method:<{width}}" + "".join(
-            f"{by[b].value:>12.2f}" if b in by else f"{'-':>12}" for b, _ in windows
-        )
-    evaluated = means(rows, "evaluated")
-    for method, by in evaluated.items():
-        if early := [f"{m.value:.0f} of {b}" for b, m in by.items() if m.value < b]:
+    windows = sorted({(row.since, row.budget) for row in rows}, key=lambda window: window[::-1])
+    spent = [
+        means([row for row in rows if (row.since, row.budget) == window], "cpu_ms") for window in windows
+    ]
+    yield f"{'from-to':<{width}}" + "".join(f"{f'{since}-{budget}':>12}" for since, budget in windows)
+    for method in methods:
+        cells = [
+            f"{by[method][budget].value:.2f}" if method in by else "-"
+            for by, (_, budget) in zip(spent, windows, strict=True)
+        ]
+        yield f"{method:<{width}}" + "".join(f"{cell:>12}" for cell in cells)
+
+    for method, by in means(rows, "evaluated").items():
+        if early := [f"{m.value:.0f} of {budget}" for budget, m in by.items() if m.value < budget]:
             yield f"{method} ended early, on average after {', '.join(early)}"
+        if (its := len({row.seed for row in rows if row.method == method})) < seeds:
+            yield f"{method} has {its} of {seeds} seeds"
 
 
 # --- verdict -----------------------------------------------------------------------------------------

@@ -1,143 +1,264 @@
-"""The searcher benchmark, on a table of NAS-Bench-Macro's shape with made-up accuracies."""
+"""The searcher benchmark as a command, on made-up tables: what it writes, and how it goes on."""
 
 from __future__ import annotations
 
 import csv
-import gzip
-import importlib.util
-import json
+import os
+import signal
+import subprocess
 import sys
-from itertools import product
+import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "bench_search.py"
-METHODS = 16
+import bench_search
+from bench import methods, record, running
+from bench.methods import METHODS, Method
+from bench.record import RecordError, Row
+from bench.tables import BENCHMARKS, Table
+from tests.benches import write_tables
+
+SCRIPT = Path(bench_search.__file__)
+QUICK = ["RandomSearch", "NSGA2"]
 
 
 @pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_search", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tables(tmp_path_factory.mktemp("tables"))
+
+
+def options(data: Path, out: Path, *more: str) -> list[str]:
+    """Of a short run; given again, the later option counts."""
+    short = ["--methods", *QUICK, "--seeds", "2", "--budgets", "20", "40"]
+    return ["--data", str(data), "--out", str(out), *short, *more]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every larger block costs more and helps less the later it comes."""
-    rows = {}
-    for code in map("".join, product("012", repeat=8)):
-        sizes = [int(digit) for digit in code]
-        gain = sum(size**0.5 / (place + 2) for place, size in enumerate(sizes))
-        flops = 10**7 * (1 + sum(size * (place + 1) for place, size in enumerate(sizes)))
-        rows[code] = {"mean_acc": 80 + 4 * gain, "flops": flops}
-    path = tmp_path_factory.mktemp("table") / "macro.json.gz"
-    path.write_bytes(gzip.compress(json.dumps(rows).encode()))
-    return path
-
-
-@pytest.fixture(scope="module")
-def finished(bench: ModuleType, table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "bench"
-    bench.main(["--table", str(table), "--seeds", "2", "--budgets", "20", "40", "--out", str(out)])
+    bench_search.main(options(data, out, "--benchmark", "macro", "nasbench201-c10"))
     return out
 
 
-def test_one_row_a_method_seed_and_budget(bench: ModuleType, finished: Path) -> None:
-    with (finished / "results.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["table", "method", "seed", "budget", "evaluated", "gap"]
-    assert len(rows) == METHODS * 2 * 2
-    assert {row["method"] for row in rows} == set(bench.METHODS)
-    assert all(row["evaluated"] == row["budget"] for row in rows)
-    assert all(0 <= float(row["gap"]) <= 1000 for row in rows)
-    gaps = {(row["method"], row["seed"], row["budget"]): float(row["gap"]) for row in rows}
-    assert all(gaps[method, seed, "40"] <= gaps[method, seed, "20"] for method, seed, _ in gaps)
+# --- what it writes ----------------------------------------------------------------------------------
 
 
-def test_the_plot_is_one_self_contained_file(finished: Path) -> None:
-    page = (finished / "results.html").read_text()
-    assert "NSGA2" in page
-    assert 'src="http' not in page
+def test_one_row_a_method_seed_and_budget(finished: Path) -> None:
+    assert sorted(path.name for path in finished.iterdir()) == [
+        "macro.csv", "macro.html", "nasbench201-c10.csv", "nasbench201-c10.html",
+    ]  # fmt: skip
+    for name in ("macro", "nasbench201-c10"):
+        rows = rows_of(finished / f"{name}.csv")
+        assert tuple(rows[0]) == Row._fields
+        assert len(rows) == len({tuple(row.values())[:4] for row in rows}) == 2 * 2 * 2
+        assert {row["method"] for row in rows} == set(QUICK)
+        assert all(row["evaluated"] == row["budget"] for row in rows)
+        assert {(row["since"], row["budget"]) for row in rows} == {("0", "20"), ("20", "40")}
+        assert all(0 <= float(row["gap"]) <= 1000 and 0 <= float(row["front_found"]) <= 1 for row in rows)
+        assert all(0 < float(row["cpu_ms"]) < 1000 for row in rows)
+        gaps = {(row["method"], row["seed"], row["budget"]): float(row["gap"]) for row in rows}
+        assert all(gaps[method, seed, "40"] <= gaps[method, seed, "20"] for method, seed, _ in gaps)
 
 
-def test_a_second_run_evaluates_nothing(
-    bench: ModuleType,
-    table: Path,
-    finished: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    before = (finished / "results.csv").read_bytes()
-    monkeypatch.setattr(bench, "METHODS", dict.fromkeys(bench.METHODS))  # calling one would fail
-    bench.main(["--table", str(table), "--seeds", "2", "--budgets", "20", "40", "--out", str(finished)])
-    assert (finished / "results.csv").read_bytes() == before
+def test_figures_are_those_of_a_run_by_hand(data: Path, finished: Path) -> None:
+    table = Table(BENCHMARKS["macro"], data)
+    run = running.drive(METHODS["NSGA2"].start(table, 1), table, 40)
+    known = record.read(finished / "macro.csv")
+    for budget in (20, 40):
+        row = known[table.name, "NSGA2", 1, budget]
+        assert table.judge.of(run.rows[:budget]) == pytest.approx(
+            {name: getattr(row, name) for name in ("gap", "gap_cut", "front_found", "regret")}, abs=1e-6
+        )
+
+
+def test_what_is_printed(data: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench_search.main(options(data, finished, "--benchmark", "macro", "nasbench201-c10"))
     printed = capsys.readouterr().out
-    assert "over 2 seeds" in printed
-    assert all(method in printed for method in bench.METHODS)
-    assert "±" in printed
+    assert "over 2 seeds" in printed and "own CPU ms" in printed and "±" in printed
+    assert "gap =" in printed and "regret in points" in printed
+    assert "not compared: NSGA2 with pymoo-NSGA2-point" in printed
+    bench_search.main(options(data, finished, "--metric", "front_found"))
+    assert "share of the true front's points" in capsys.readouterr().out
 
 
-def test_only_what_is_missing_is_run(bench: ModuleType, table: Path, tmp_path: Path) -> None:
-    given = ["--table", str(table), "--budgets", "20", "--out", str(tmp_path), "--methods", "RandomSearch"]
-    bench.main([*given, "--seeds", "1"])
-    first = (tmp_path / "results.csv").read_text()
-    bench.main([*given, "--seeds", "2"])
-    both = (tmp_path / "results.csv").read_text()
-    assert both.startswith(first)
-    assert len(both.splitlines()) == len(first.splitlines()) + 1
+# --- how it goes on ----------------------------------------------------------------------------------
 
 
-def test_candidates_are_different_networks(bench: ModuleType, table: Path) -> None:
-    whole = bench.Table(bench.BENCHMARKS["macro"], table)
-    for method in bench.METHODS.values():
-        codes = [code for code, _ in zip(method(whole, 3), range(60), strict=False)]
-        assert len({whole.key(code) for code in codes}) == len(codes) == 60
-    assert whole.gap(list(whole.rows)) == pytest.approx(0)
+def test_a_second_run_evaluates_nothing(data: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (finished / "macro.csv").read_bytes()
+    monkeypatch.setattr(running, "carry_out", None)  # calling it would fail
+    bench_search.main(options(data, finished))
+    assert (finished / "macro.csv").read_bytes() == before
 
 
-def test_cost_is_measured(bench: ModuleType, table: Path) -> None:
-    whole = bench.Table(bench.BENCHMARKS["macro"], table)
-    spent = bench.own_cost(whole, bench.SEARCHERS["NSGA2"], trials=30, seed=0)
-    assert len(spent) == 30
-    assert all(0 < milliseconds < 1000 for milliseconds in spent)
+def test_only_what_is_missing_is_run(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "macro.csv"
+    bench_search.main(options(data, tmp_path, "--seeds", "1", "--budgets", "20"))
+    first = path.read_text()
+    bench_search.main(options(data, tmp_path, "--seeds", "1", "--first-seed", "5", "--budgets", "20"))
+    second = path.read_text()
+    assert second.startswith(first)
+    assert [row["seed"] for row in rows_of(path)] == ["0", "0", "5", "5"]
+    bench_search.main(options(data, tmp_path, "--seeds", "1", "--budgets", "10", "20", "30"))
+    third = path.read_text()
+    assert third.startswith(second)
+    assert [(row["since"], row["budget"]) for row in rows_of(path)[4:6]] == [("0", "10"), ("20", "30")]
+
+
+def test_several_processes_give_the_same(data: Path, finished: Path, tmp_path: Path) -> None:
+    bench_search.main(options(data, tmp_path, "--jobs", "2"))
+    alone, together = (record.read(folder / "macro.csv") for folder in (finished, tmp_path))
+    assert set(alone) == set(together)
+    assert all(alone[key][:10] == together[key][:10] for key in alone)  # all but the time
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_killed_run_leaves_a_whole_file(data: Path, tmp_path: Path, jobs: str) -> None:
+    path = tmp_path / "macro.csv"
+    command = [sys.executable, str(SCRIPT), *options(data, tmp_path, "--seeds", "500", "--jobs", jobs)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": _root()})
+    try:
+        end = time.monotonic() + 60
+        while not path.exists() or len(record.read(path)) < 6:
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    known = record.read(path)
+    assert 6 <= len(known) < 2000
+    bench_search.main(options(data, tmp_path))
+    after = record.read(path)
+    assert all(after[key] == row for key, row in known.items())
+
+
+def _root() -> str:
+    return str(SCRIPT.parents[1])
+
+
+def test_a_changed_table_is_not_mixed(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    changed = write_tables(tmp_path / "tables")
+    bench_search.main(options(changed, tmp_path, "--benchmark", "nasbench201-pixel3", "--budgets", "20"))
+    first = record.read(tmp_path / "nasbench201-pixel3.csv")
+    latencies = changed / "nasbench201_latency.csv.gz"
+    latencies.write_bytes(latencies.read_bytes() + b"\0")  # gzip reads over padding
+    bench_search.main(options(changed, tmp_path, "--benchmark", "nasbench201-pixel3", "--budgets", "20"))
+    both = record.read(tmp_path / "nasbench201-pixel3.csv")
+    assert len(both) == 2 * len(first) and len({row.table for row in both.values()}) == 2
+
+
+def test_several_runs_fill_one_file(tmp_path: Path) -> None:
+    """What another process added since is kept."""
+    path = tmp_path / "macro.csv"
+    rows = [Row("t", "m", seed, 50, 50, 1.5, 2.5, 0.25, 0.125, 0, float("nan")) for seed in range(3)]
+    record.add(path, rows[:1])
+    record.add(path, rows[1:])
+    assert [str(row) for row in record.read(path).values()] == [str(row) for row in rows]
+    assert [p.name for p in tmp_path.iterdir()] == ["macro.csv"]
+
+
+def test_a_file_of_another_version(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "macro.csv").write_text("table,method,gap\nt,m,1\n")
+    with pytest.raises(RecordError, match=r"must have the columns table, .* but has table, method, gap"):
+        record.read(tmp_path / "macro.csv")
+    with pytest.raises(SystemExit, match="choose another --out"):
+        bench_search.main(options(data, tmp_path))
+
+
+def test_one_methods_failure_does_not_end_the_others(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(table: Table, seed: int) -> None:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setitem(METHODS, "NSGA2", Method(broken))  # type: ignore[arg-type]
+    with pytest.raises(SystemExit, match=r"2 runs failed.*\n.*seed 0: NSGA2 failed: RuntimeError: no luck"):
+        bench_search.main(options(data, tmp_path))
+    assert {row["method"] for row in rows_of(tmp_path / "macro.csv")} == {"RandomSearch"}
+
+
+def test_a_cap_is_not_passed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    capped = Method(METHODS["NSGA2"].start, cap=20)
+    monkeypatch.setitem(METHODS, "NSGA2", capped)
+    bench_search.main(options(data, tmp_path))
+    budgets = {(row["method"], row["budget"]) for row in rows_of(tmp_path / "macro.csv")}
+    assert budgets == {("NSGA2", "20"), ("RandomSearch", "20"), ("RandomSearch", "40")}
+
+
+# --- what is chosen ----------------------------------------------------------------------------------
+
+
+def test_methods_are_chosen_by_name_pattern_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = {name for name, method in METHODS.items() if method.slow}
+    assert set(bench_search.selected([], False, METHODS)) == set(METHODS) - slow
+    assert bench_search.selected(["pymoo-NSGA2-*", "NSGA2"], False, METHODS) == [
+        "NSGA2", "pymoo-NSGA2-point", "pymoo-NSGA2-SBX", "pymoo-NSGA2-defaults",
+    ]  # fmt: skip
+    assert bench_search.selected(["Optuna-GP"], False, METHODS) == ["Optuna-GP"]
+    monkeypatch.setattr(methods, "find_spec", lambda name: None)
+    able = set(bench_search.selected([], True, METHODS))
+    assert able == {name for name in METHODS if not name.startswith("BoTorch")}
+    with pytest.raises(
+        ValueError, match=r"BoTorch-qLogNEHVI needs botorch: pip install 'paretonas\[rivals\]'"
+    ):
+        bench_search.selected(["BoTorch-*"], False, METHODS)
+    with pytest.raises(ValueError, match=r"methods must be of NSGA2, .* but got 'NSGA4'"):
+        bench_search.selected(["NSGA4"], False, METHODS)
+
+
+@pytest.mark.parametrize("wrong", [
+    "--seeds 0", "--first-seed -1", "--budgets 0", "--jobs 0", "--methods NSGA4", "--benchmark micro",
+])  # fmt: skip
+def test_wrong_options(wrong: str, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        bench_search.main(options(data, tmp_path / "out", *wrong.split()))
+    assert ended.value.code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_benchmarks(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = options(data, tmp_path, "--benchmark", "all", "--methods", "pymoo-MOEAD", "--budgets", "5")
+    bench_search.main([*given, "--seeds", "1"])
+    several = {
+        "macro",
+        "macro-3",
+        *(f"nasbench201-{second}" for second in ("pixel3", "flops", "params", "4")),
+    }
+    assert {path.stem for path in tmp_path.iterdir()} == several
+    assert capsys.readouterr().out.count("none of the methods chosen is for this table") == 3
 
 
 @pytest.mark.parametrize("folder", [None, "empty"])
 def test_a_missing_table_is_named(
-    bench: ModuleType,
-    folder: str | None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     if folder is None:
         monkeypatch.delenv("NAS_DATA", raising=False)
-        monkeypatch.chdir(tmp_path)
     else:
         monkeypatch.setenv("NAS_DATA", str(tmp_path / folder))
-    with pytest.raises(SystemExit):
-        bench.main(["--out", str(tmp_path / "out")])
-    told = capsys.readouterr().err
-    assert "set NAS_DATA" in told
-    assert "--table PATH" in told
+    with pytest.raises(
+        SystemExit, match=r"no table at .*nasbench_macro.json.gz: set NAS_DATA .* --data FOLDER"
+    ):
+        bench_search.main(["--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 
-def test_nasbench201_is_read_by_written_form(bench: ModuleType, nas_data: Path) -> None:
-    """15,625 rows that differ, the second objective from either file; what is exact agrees with the table."""
-    path = nas_data / "nasbench201.csv.gz"
-    for name, second in (("nasbench201-pixel3", "pixel3"), ("nasbench201-params", "params_c10")):
-        table = bench.Table(bench.BENCHMARKS[name], path)
-        assert table.objectives == ("error", second)
-        assert len({table.key(code) for code in list(table.rows)[:500]}) == 500
-        assert len(table.rows) == 15_625
-        for known, value in table.benchmark.exact.items():
-            arch = table.space.decode("333132")
-            assert value(arch, table.space) == table.rows["333132"][known]
+def test_own_cost(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_search, "COST_REPEATS", 1)
+    bench_search.main(options(data, tmp_path / "out", "--cost", "--methods", "RandomSearch"))
+    name, *figures = capsys.readouterr().out.splitlines()[-1].split()
+    whole, early, late, ratio = map(float, figures)
+    assert (
+        name == "RandomSearch" and min(whole, early, late) > 0 and ratio == pytest.approx(late / early, 0.1)
+    )
+    assert not (tmp_path / "out").exists()

@@ -55,8 +55,8 @@ class Setup:
 SETUPS = {
     "digits": Setup({"name": "digits", "validation": 0.3, "test": 0.1}, {"head": 0}, {}, 3),
     "cifar10": Setup(
-        {"name": "npz", "augment": "shift+flip"},
-        {"head": 0, "stem": 8, "widths": [8, 16, 24, 32], "strides": 3, "depth": [2, 6]},
+        {"name": "npz", "augment": "shift+flip", "validation": 0.3},
+        {"head": 0, "stem": 8, "widths": [8, 16, 24], "strides": 3, "depth": [1, 5]},
         {},
         3,
     ),
@@ -156,15 +156,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         csv.writer(file, lineterminator="\n").writerows(
             [("data", "arm", "seed", "epochs", "hypervolume", "epochs_to_target", "share"), *rows]
         )
-    print(
-        f"{chosen.data}, {chosen.searcher}: {chosen.trials} trials, epochs until the hypervolume of the search without inheritance"
-    )
-    print(f"{'start from':<22}{'epochs in all':>15}{'until target':>15}{'share':>9}   of each seed")
+    print(f"{chosen.data}, {chosen.searcher}, {chosen.trials} trials: epochs until the target hypervolume")
+    print(f"{'start from':<22}{'in all':>10}{'to target':>12}{'share':>9}   of each seed")
     for arm in dict.fromkeys(row[1] for row in rows):
-        own = [row for row in rows if row[1] == arm]
-        shares = [row[6] for row in own]
+        epochs, needed, shares = (
+            [float(row[column]) for row in rows if row[1] == arm] for column in (3, 5, 6)
+        )
         print(
-            f"{arm:<22}{statistics.fmean(r[3] for r in own):>15.0f}{statistics.fmean(r[5] for r in own):>15.0f}"
+            f"{arm:<22}{statistics.fmean(epochs):>10.0f}{statistics.fmean(needed):>12.0f}"
             f"{statistics.fmean(shares):>9.2f}   {' '.join(f'{share:.2f}' for share in shares)}"
         )
 

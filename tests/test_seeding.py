@@ -20,6 +20,7 @@ def test_golden_values() -> None:
         "TRAIN": 4,
         "MEASURE": 5,
         "INHERIT": 6,
+        "DISTIL": 7,
     }
     assert stream(7, Purpose.ASK, 3).integers(1 << 30, size=3).tolist() == GOLDEN_DRAWS
     assert integer_seed(7, Purpose.TRAIN, 3, 1) == GOLDEN_SEED

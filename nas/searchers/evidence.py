@@ -1,0 +1,61 @@
+"""What a model-based searcher has to go by: all told trials, and those whose outcome is open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas import pareto
+from nas.protocols import Context
+from nas.searchers.box import Floats
+from nas.searchers.members import Member
+from nas.searchers.selection import failed
+from nas.trial import Trial
+
+
+@dataclass(slots=True)
+class Evidence:
+    """
+    Attributes:
+        members: all told trials in the order of their ids, failed ones too.
+        pending: trial id -> trial whose outcome is open, in the order they were proposed.
+    """
+
+    context: Context
+    members: list[Member] = field(default_factory=list)
+    pending: dict[int, Trial] = field(default_factory=dict)
+
+    def proposed(self, trial: Trial) -> None:
+        self.pending[trial.id] = trial
+
+    def told(self, trial: Trial) -> Member:
+        del self.pending[trial.id]
+        member = Member.of(self.context, trial)
+        self.members.append(member)
+        return member
+
+    @property
+    def succeeded(self) -> list[Member]:
+        """Those with a finite value of every objective."""
+        return [member for member in self.members if not failed(member)]
+
+    @property
+    def modelled(self) -> NDArray[np.bool_]:
+        """`bool[m]`: the objectives that training alone tells; exact ones are never modelled."""
+        return np.array([objective.exact is None for objective in self.context.objectives])
+
+
+def front_of(members: list[Member]) -> list[Member]:
+    """The non-dominated ones of those within the limits; if none is, those that violate them least."""
+    least = min((member.violation for member in members), default=0.0)
+    allowed = [member for member in members if member.violation <= least]
+    if not allowed:
+        return []
+    return [allowed[place] for place in pareto.front(losses_of(allowed)).tolist()]
+
+
+def losses_of(members: list[Member]) -> Floats:
+    """`float64[n, m]`."""
+    return np.array([member.losses for member in members])

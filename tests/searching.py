@@ -10,6 +10,7 @@ import numpy as np
 from nas.protocols import Exhausted, Objective, Wait
 from nas.search import Search
 from nas.searchers import (
+    BANANAS,
     LEMONADE,
     MOEAD,
     NSGA2,
@@ -59,6 +60,8 @@ SEARCHERS: dict[str, Any] = {
     "moead, neighbours > population": MOEAD(population=6, neighbours=50, crossover=1.0, mutation=0.3),
     "lemonade": LEMONADE(initial=4),
     "lemonade, one child": LEMONADE(initial=1, children=1),
+    "bananas": BANANAS(initial=4, batch=4, candidates=12, model="rbf"),
+    "bananas, one": BANANAS(initial=1, batch=1, candidates=1, parents=1, model="ranking"),
 }
 
 PARAMS = Objective("params", exact=lambda a, s: s.cost(a).params)

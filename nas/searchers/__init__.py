@@ -1,5 +1,6 @@
 """Searchers: settings in, proposals out. None of them imports torch or knows a space."""
 
+from nas.searchers.bananas import BANANAS
 from nas.searchers.genetic_cnn import GeneticCNN
 from nas.searchers.large_scale_evolution import LargeScaleEvolution
 from nas.searchers.lemonade import LEMONADE
@@ -13,6 +14,7 @@ from nas.searchers.simulated_annealing import SimulatedAnnealing
 from nas.searchers.smsemoa import SMSEMOA
 
 __all__ = [
+    "BANANAS",
     "LEMONADE",
     "MOEAD",
     "NSGA2",

@@ -14,6 +14,7 @@ from bench.ours import Own
 from bench.tables import Table
 from nas.protocols import Searcher
 from nas.searchers import (
+    BANANAS,
     LEMONADE,
     MOEAD,
     NSGA2,
@@ -107,6 +108,7 @@ OURS: Mapping[str, Method] = {
     **ours("MOEAD", MOEAD(population=20), twins=("pymoo-MOEAD",)),
     **ours("LocalSearch", LocalSearch(), knows_cost=True),
     **ours("LEMONADE", LEMONADE(), knows_cost=True),
+    **ours("BANANAS", BANANAS(), knows_cost=True, cap=200),
     **ours("RegularizedEvolution", RegularizedEvolution(population=20, sample=5)),
     **ours("LargeScaleEvolution", LargeScaleEvolution(population=20)),
     **ours("GeneticCNN", GeneticCNN(population=20)),

@@ -12,6 +12,7 @@ from nas.search import Search
 from nas.searchers import (
     BANANAS,
     LEMONADE,
+    MOBANANAS,
     MOEAD,
     NSGA2,
     NSGA3,
@@ -19,16 +20,23 @@ from nas.searchers import (
     GeneticCNN,
     LargeScaleEvolution,
     LocalSearch,
+    MSuNAS,
     RandomSearch,
     RegularizedEvolution,
     SimulatedAnnealing,
+    SurrogateLocalSearch,
+    SurrogateNSGA2,
 )
 from nas.searchers.members import Member
 from nas.searchers.scalars import Chebyshev, WeightedSum
+from nas.surrogates import RBF
 from nas.trial import Failure, Proposal, Trial
 from search_spaces.nasbench_macro import NASBenchMacroSpace
 
 MACRO = NASBenchMacroSpace()
+QUICK = RBF(("linear",), (1e-3,))
+"""A model that costs little."""
+
 SEARCHERS: dict[str, Any] = {
     "random": RandomSearch(),
     "evolution": RegularizedEvolution(population=8, sample=6),
@@ -60,8 +68,11 @@ SEARCHERS: dict[str, Any] = {
     "moead, neighbours > population": MOEAD(population=6, neighbours=50, crossover=1.0, mutation=0.3),
     "lemonade": LEMONADE(initial=4),
     "lemonade, one child": LEMONADE(initial=1, children=1),
-    "bananas": BANANAS(initial=4, batch=4, candidates=12, model="rbf"),
-    "bananas, one": BANANAS(initial=1, batch=1, candidates=1, parents=1, model="ranking"),
+    "bananas": BANANAS(initial=4, batch=4, candidates=12, model=QUICK),
+    "mo bananas": MOBANANAS(initial=4, candidates=12, parents=6, model=QUICK),
+    "msunas": MSuNAS(initial=4, batch=4, population=4, generations=2, model=QUICK),
+    "surrogate nsga2": SurrogateNSGA2(initial=6, children=5, model=QUICK),
+    "surrogate local": SurrogateLocalSearch(initial=6, neighbours=3, steps=3, model=QUICK),
 }
 
 PARAMS = Objective("params", exact=lambda a, s: s.cost(a).params)

@@ -5,17 +5,22 @@ from nas.searchers.genetic_cnn import GeneticCNN
 from nas.searchers.large_scale_evolution import LargeScaleEvolution
 from nas.searchers.lemonade import LEMONADE
 from nas.searchers.local_search import LocalSearch
+from nas.searchers.mo_bananas import MOBANANAS
 from nas.searchers.moead import MOEAD
+from nas.searchers.msunas import MSuNAS
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.nsga3 import NSGA3
 from nas.searchers.random_search import RandomSearch
 from nas.searchers.regularized_evolution import RegularizedEvolution
 from nas.searchers.simulated_annealing import SimulatedAnnealing
 from nas.searchers.smsemoa import SMSEMOA
+from nas.searchers.surrogate_local_search import SurrogateLocalSearch
+from nas.searchers.surrogate_nsga2 import SurrogateNSGA2
 
 __all__ = [
     "BANANAS",
     "LEMONADE",
+    "MOBANANAS",
     "MOEAD",
     "NSGA2",
     "NSGA3",
@@ -23,7 +28,10 @@ __all__ = [
     "GeneticCNN",
     "LargeScaleEvolution",
     "LocalSearch",
+    "MSuNAS",
     "RandomSearch",
     "RegularizedEvolution",
     "SimulatedAnnealing",
+    "SurrogateLocalSearch",
+    "SurrogateNSGA2",
 ]

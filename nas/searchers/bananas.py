@@ -9,7 +9,8 @@ import numpy as np
 
 from nas.protocols import Context, Exhausted
 from nas.searchers import batches
-from nas.searchers.batches import Past, State, mutations
+from nas.searchers.batches import Past, State
+from nas.searchers.candidates import mutations
 from nas.searchers.evidence import front_of
 from nas.searchers.gains import greedy
 from nas.searchers.selection import survivors
@@ -66,6 +67,6 @@ class BANANAS:
     def _chosen(self, past: Past, count: int, rng: np.random.Generator) -> list[Proposal]:
         known = past.evidence.succeeded
         parents = front_of(known) if known[0].losses.size > 1 else survivors(known, self.parents)
-        proposals = mutations(past.context, parents, max(self.candidates, count), "mutate, sampled", rng)
+        proposals = mutations(past.context, parents, max(self.candidates, count), rng)
         drawn = past.predictor.members(proposals, rng)
         return [proposals[place] for place in greedy(past.members, drawn, count)]

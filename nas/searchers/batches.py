@@ -7,7 +7,7 @@ a crash. With nothing to learn, proposals are mutations of the front.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -16,13 +16,10 @@ import numpy as np
 from nas.protocols import Context, Exhausted
 from nas.searchers.evidence import Evidence, front_of
 from nas.searchers.members import Member
-from nas.searchers.novelty import WIDEST, changed, first_new, widening
+from nas.searchers.novelty import changed, first_new, widening
 from nas.searchers.predicted import Encode, Predictor, encoding, fitted_to
 from nas.surrogates.model import Model, Unfit
 from nas.trial import Proposal, Trial
-
-DRAWS = 5
-"""Draws for each candidate wanted, before there are fewer candidates."""
 
 
 @dataclass(frozen=True)
@@ -165,39 +162,3 @@ def _mutations(evidence: Evidence, reason: str, rng: np.random.Generator) -> Ite
             parent = parents[int(rng.integers(len(parents)))].trial
             child = changed(evidence.context.space, parent.architecture, changes, rng)
             yield Proposal(child, (parent.id,), f"mutate ({reason})" if reason else "mutate")
-
-
-# --- candidates ----------------------------------------------------------------------------------------
-
-
-def fresh(context: Context, draws: Iterable[Proposal], count: int) -> list[Proposal]:
-    """The first `count` draws that differ, were not proposed before and meet the limits that are exact."""
-    found: dict[str, Proposal] = {}
-    for draw in draws:
-        key = context.identify(draw.architecture)
-        if key in found or context.seen(key) or context.violation(context.exact(draw.architecture)) > 0:
-            continue
-        found[key] = draw
-        if len(found) == count:
-            break
-    return list(found.values())
-
-
-def mutations(
-    context: Context, parents: list[Member], count: int, origin: str, rng: np.random.Generator
-) -> list[Proposal]:
-    """`count` new mutations of the parents in turn: half of one change, a quarter of two, and so on."""
-
-    def draws() -> Iterator[Proposal]:
-        for n in range(DRAWS * count):
-            parent = parents[n % len(parents)].trial
-            changes = min(int(rng.geometric(0.5)), WIDEST)
-            child = changed(context.space, parent.architecture, changes, rng)
-            yield Proposal(child, ancestor(parent), origin)
-
-    return fresh(context, draws(), count) if parents else []
-
-
-def ancestor(trial: Trial) -> tuple[int, ...]:
-    """The trial as a parent; of one that is only predicted its own first parent."""
-    return (trial.id,) if trial.id >= 0 else trial.proposal.parents[:1]

@@ -71,13 +71,18 @@ class Predictor:
             found[:, place] = target.back(z)
         return found
 
-    def members(self, proposals: Sequence[Proposal], rng: np.random.Generator | None = None) -> list[Member]:
-        """The proposals as if they had been told what is predicted, as trials of the ids -1, -2 …"""
+    def members(
+        self, proposals: Sequence[Proposal], rng: np.random.Generator | None = None, before: int = 0
+    ) -> list[Member]:
+        """The proposals as if they had been told what is predicted (or drawn, with `rng`).
+
+        They are trials of negative ids, below those of `before` others.
+        """
         rows = self.losses([proposal.architecture for proposal in proposals], rng)
         names = self.context.objectives
         return [
             Member(
-                Trial(-1 - place, proposal),
+                Trial(-1 - before - place, proposal),
                 row,
                 self.context.violation({o.name: o.loss(float(v)) for o, v in zip(names, row, strict=True)}),
             )

@@ -16,6 +16,7 @@ from nas.protocols import Searcher
 from nas.searchers import (
     BANANAS,
     LEMONADE,
+    MOBANANAS,
     MOEAD,
     NSGA2,
     NSGA3,
@@ -23,9 +24,12 @@ from nas.searchers import (
     GeneticCNN,
     LargeScaleEvolution,
     LocalSearch,
+    MSuNAS,
     RandomSearch,
     RegularizedEvolution,
     SimulatedAnnealing,
+    SurrogateLocalSearch,
+    SurrogateNSGA2,
 )
 
 Start = Callable[[Table, int], Optimizer]
@@ -109,6 +113,10 @@ OURS: Mapping[str, Method] = {
     **ours("LocalSearch", LocalSearch(), knows_cost=True),
     **ours("LEMONADE", LEMONADE(), knows_cost=True),
     **ours("BANANAS", BANANAS(), knows_cost=True, cap=200),
+    **ours("MOBANANAS", MOBANANAS(), knows_cost=True, cap=200),
+    **ours("MSuNAS", MSuNAS(), knows_cost=True, cap=200),
+    **ours("SurrogateNSGA2", SurrogateNSGA2(), knows_cost=True, cap=200),
+    **ours("SurrogateLocalSearch", SurrogateLocalSearch(), knows_cost=True, cap=200),
     **ours("RegularizedEvolution", RegularizedEvolution(population=20, sample=5)),
     **ours("LargeScaleEvolution", LargeScaleEvolution(population=20)),
     **ours("GeneticCNN", GeneticCNN(population=20)),

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from nas.searchers import (
+    BANANAS,
     LEMONADE,
+    MOBANANAS,
     MOEAD,
     NSGA2,
     NSGA3,
@@ -16,8 +18,11 @@ from nas.searchers import (
     GeneticCNN,
     LargeScaleEvolution,
     LocalSearch,
+    MSuNAS,
     RegularizedEvolution,
     SimulatedAnnealing,
+    SurrogateLocalSearch,
+    SurrogateNSGA2,
 )
 
 
@@ -52,6 +57,18 @@ from nas.searchers import (
         (lambda: MOEAD(mutation=float("nan")), "mutation"),
         (lambda: LEMONADE(initial=0), "`1 <= initial` and `1 <= children` must hold, but got"),
         (lambda: LEMONADE(children=-3), "`1 <= initial` and `1 <= children` must hold, but got"),
+        (lambda: BANANAS(initial=0), "`1 <= initial, batch, candidates, parents` must hold, but got"),
+        (lambda: BANANAS(model="forrest"), "model must be one of best, boosted, .*, but got 'forrest'"),
+        (lambda: MOBANANAS(batch=0), "`1 <= initial, batch, candidates, parents` must hold, but got"),
+        (lambda: MOBANANAS(model=""), "model must be one of"),
+        (lambda: MSuNAS(generations=0), "`1 <= initial, batch, population, generations` must hold"),
+        (lambda: MSuNAS(crossover=2.0), "`0 <= crossover, mutation <= 1` must hold"),
+        (lambda: MSuNAS(model="gp?"), "model must be one of"),
+        (lambda: SurrogateNSGA2(children=0), "`1 <= initial, population, children` must hold"),
+        (lambda: SurrogateNSGA2(mutation=float("nan")), "`0 <= crossover, mutation <= 1` must hold"),
+        (lambda: SurrogateNSGA2(model="x"), "model must be one of"),
+        (lambda: SurrogateLocalSearch(steps=0), "`1 <= initial, starts, neighbours, steps` must hold"),
+        (lambda: SurrogateLocalSearch(model=None), "model must be a name or have `fit`"),  # type: ignore[arg-type]
         (lambda: RegularizedEvolution(scalarisation={"kind": "sum"}), "scalarisation.kind must be one of"),
         (lambda: SimulatedAnnealing(scalarisation={}), "scalarisation.kind must be one of"),
         (lambda: GeneticCNN(scalarisation={"kind": "chebyshev", "rho": -1}), "`0 <= rho < inf`"),

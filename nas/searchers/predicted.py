@@ -15,6 +15,7 @@ from nas.searchers.evidence import Evidence, losses_of
 from nas.searchers.members import Member
 from nas.surrogates.acquisition import independent_thompson_sampling
 from nas.surrogates.model import Fitted, Model, Unfit
+from nas.surrogates.rows import LEAST
 from nas.surrogates.targets import Target
 from nas.trial import Proposal, Trial
 
@@ -109,9 +110,7 @@ def fitted_to(evidence: Evidence, encode: Encode, model: Model, seed: int) -> Pr
     models: dict[int, tuple[Fitted | None, Target]] = {}
     for place in np.flatnonzero(evidence.modelled).tolist():
         target = Target.of(losses[:, place])
-        if (
-            np.ptp(losses[:, place]) == 0 and losses.shape[1] > 1
-        ):  # nothing to learn, but of others there may be
+        if len(members) >= LEAST and np.ptp(losses[:, place]) == 0:  # of others there may be more to learn
             models[place] = None, target
             continue
         rng = np.random.default_rng([seed, place])

@@ -21,10 +21,10 @@ from nas.searchers import (
     batches,
 )
 from nas.searchers.batches import Past, State
-from nas.searchers.candidates import ancestors, by_rank, children, fresh, mutations
 from nas.searchers.gains import gains, greedy
 from nas.searchers.members import Member
 from nas.searchers.msunas import evenly, unevenness
+from nas.searchers.offspring import ancestors, by_rank, children, fresh, mutations
 from nas.searchers.predicted import encoding, fitted_to
 from nas.surrogates.model import Floats, Normal, Unfit
 from nas.surrogates.targets import Target
@@ -75,6 +75,11 @@ def test_targets_are_standardised_logarithms_where_all_are_positive(losses: list
     assert target.log == log
     assert (z.mean(), z.std()) == pytest.approx((0.0, 1.0))
     assert target.back(z) == pytest.approx(array)
+    squeezed = Target.of(array, squeeze=True)
+    assert squeezed.back(squeezed.forward(array)) == pytest.approx(array)
+    assert squeezed.forward(array).std() == pytest.approx(1.0)
+    assert (np.diff(squeezed.forward(array)) > 0).all()
+    assert np.isfinite(squeezed.back(np.array([-1e9, 1e9]))).all()
     assert (np.diff(z) > 0).all()
     assert np.isfinite(target.back(np.array([-1e9, 1e9]))).all()
     assert Target.of(np.array([3.0, 3.0])).back(np.zeros(1)) == pytest.approx([3.0])
@@ -98,11 +103,10 @@ def test_models_see_paths_where_the_space_has_them() -> None:
     space = NASBench201Space()
     arch = space.sample(np.random.default_rng(0))
     context = make(RandomSearch(), OBJECTIVES[1], space).context
-    assert encoding(context)(arch).tolist() == space.encodings()["path"](arch).tolist()
-    assert encoding(context, "one_hot")(arch).tolist() == space.encode(arch).tolist()
+    paths = space.encodings()["path"](arch).tolist()
+    assert encoding(context, paths_alone=True)(arch).tolist() == paths
+    assert encoding(context)(arch).tolist() == [*space.encode(arch).tolist(), *paths]
     assert encoding(make(RandomSearch()).context)(MACRO.decode("01201201")).shape == (24,)
-    with pytest.raises(ValueError, match="encoding must be one of one_hot, path, but got 'tokens'"):
-        encoding(context, "tokens")
 
 
 def evidence_of(values: Mapping[str, Mapping[str, float]], objectives: Any, in_flight: int = 1) -> Any:

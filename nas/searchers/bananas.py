@@ -10,9 +10,9 @@ import numpy as np
 from nas.protocols import Context, Exhausted
 from nas.searchers import batches
 from nas.searchers.batches import Past, State
-from nas.searchers.candidates import mutations
 from nas.searchers.evidence import front_of
 from nas.searchers.gains import greedy
+from nas.searchers.offspring import mutations
 from nas.searchers.selection import survivors
 from nas.surrogates import Model, model_of
 from nas.trial import Proposal, Trial
@@ -29,7 +29,7 @@ class BANANAS:
 
     Attributes:
         initial: random architectures before the first batch.
-        batch: proposals of one fit, k.
+        batch: proposals of one fit, k; the paper's is 10.
         candidates: mutations that are weighed for a batch.
         parents: with one objective, how many of the best are mutated.
         model: a name (see `nas.surrogates.MODELS`), or a model; the paper's is "mlp".
@@ -39,7 +39,7 @@ class BANANAS:
     """
 
     initial: int = 10
-    batch: int = 10
+    batch: int = 5
     candidates: int = 100
     parents: int = 5
     model: str | Model = "mlp"
@@ -53,7 +53,7 @@ class BANANAS:
         model_of(self.model)
 
     def init(self, context: Context) -> State:
-        return State.of(context, self.initial, self.batch)
+        return State.of(context, self.initial, self.batch, paths_alone=True)
 
     def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
         return batches.ask(state, model_of(self.model), self._chosen, rng)

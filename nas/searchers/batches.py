@@ -61,8 +61,8 @@ class State:
     memo: dict[int, tuple[list[Proposal], str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, context: Context, initial: int, batch: int, encode: str | None = None) -> State:
-        return cls(Evidence(context), initial, batch, encoding(context, encode))
+    def of(cls, context: Context, initial: int, batch: int, paths_alone: bool = False) -> State:
+        return cls(Evidence(context), initial, batch, encoding(context, paths_alone))
 
 
 @dataclass(frozen=True)

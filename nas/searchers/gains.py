@@ -11,7 +11,7 @@ from nas.searchers.evidence import front_of, losses_of
 from nas.searchers.members import Member
 
 BEYOND = 1.1
-"""The reference point, in ranges of the losses seen: 1 is the worst."""
+"""The reference point, in ranges of the front of all that is known and could be: 1 is its worst."""
 
 
 def gains(front: Floats, candidates: Floats) -> Floats:
@@ -19,7 +19,7 @@ def gains(front: Floats, candidates: Floats) -> Floats:
     they are dominated: the least distance by which all of their losses would have to fall.
 
     Args:
-        front, candidates: `float64[f, m]` and `float64[c, m]`, scaled to [0, 1] over what was seen.
+        front, candidates: `float64[f, m]` and `float64[c, m]`, scaled alike.
     """
     bound = np.full(candidates.shape[1], BEYOND)
     base = np.vstack([front, np.full((1, len(bound)), BEYOND)])
@@ -35,11 +35,12 @@ def gains(front: Floats, candidates: Floats) -> Floats:
 def greedy(known: list[Member], candidates: list[Member], count: int) -> list[int]:
     """Places of `count` candidates, each of which adds most to what is known and those before it.
 
-    Those predicted to be within the limits come first, then those least beyond.
+    Losses are scaled over the front of all these, so that what would extend the front has its gain. Those
+    predicted to be within the limits come first, then those least beyond.
     """
     if not candidates:
         return []
-    box = Box.of(losses_of([*known, *candidates]) if not known else losses_of(known))
+    box = Box.of(losses_of(front_of([*known, *candidates])))
     rows = box.scaled(losses_of(candidates))
     violations = np.array([candidate.violation for candidate in candidates])
     allowed = [member for member in known if not member.violation > 0]

@@ -10,7 +10,7 @@ import numpy as np
 from nas.protocols import Context, Exhausted
 from nas.searchers import batches
 from nas.searchers.batches import Past, State
-from nas.searchers.candidates import by_rank, mutations
+from nas.searchers.offspring import by_rank, mutations
 from nas.searchers.selection import survivors
 from nas.surrogates import Model, model_of
 from nas.trial import Proposal, Trial

@@ -11,9 +11,9 @@ from nas.protocols import Context, Exhausted
 from nas.searchers import batches
 from nas.searchers.batches import Past, State
 from nas.searchers.box import Box, Floats
-from nas.searchers.candidates import by_rank, children
 from nas.searchers.evidence import front_of, losses_of
 from nas.searchers.members import Member
+from nas.searchers.offspring import by_rank, children
 from nas.searchers.selection import survivors
 from nas.surrogates import Model, model_of
 from nas.trial import Proposal, Trial
@@ -39,11 +39,11 @@ class MSuNAS:
         ValueError: a number is out of range, or there is no such model.
     """
 
-    initial: int = 20
+    initial: int = 10
     batch: int = 8
     population: int = 40
     generations: int = 20
-    crossover: float = 0.9
+    crossover: float = 0.25
     mutation: float = 1.0
     model: str | Model = "rbf"
 

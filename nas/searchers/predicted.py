@@ -26,18 +26,24 @@ REMEMBERED = 4096
 """Encodings that are kept at hand."""
 
 
-def encoding(context: Context, name: str | None = None) -> Encode:
-    """The space's encoding of this name, memoised; None for its paths where it has them, else `encode`.
+def encoding(context: Context, paths_alone: bool = False) -> Encode:
+    """The space's own encoding followed by its paths, where it has them (`encodings()["path"]`), memoised.
 
-    Raises:
-        ValueError: the space has no such encoding.
+    Paths tell accuracy well, but not how often an op is there, which costs depend on; `paths_alone` leaves
+    out the former where there are paths.
     """
     space = context.space
-    known = dict(space.encodings()) if hasattr(space, "encodings") else {}
-    if name is not None and name not in known:
-        raise ValueError(f"encoding must be one of {', '.join(known) or 'none'}, but got {name!r}")
-    chosen = known[name] if name is not None else known.get("path", space.encode)
-    return lru_cache(REMEMBERED)(chosen)
+    paths = space.encodings().get("path") if hasattr(space, "encodings") else None
+    if paths is None:
+        return lru_cache(REMEMBERED)(space.encode)
+    if paths_alone:
+        return lru_cache(REMEMBERED)(paths)
+
+    @lru_cache(REMEMBERED)
+    def both(arch: Architecture) -> Floats:
+        return np.concatenate([space.encode(arch), paths(arch)])
+
+    return both
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def fitted_to(evidence: Evidence, encode: Encode, model: Model, seed: int) -> Pr
     losses = losses_of(members)
     models: dict[int, tuple[Fitted | None, Target]] = {}
     for place in np.flatnonzero(evidence.modelled).tolist():
-        target = Target.of(losses[:, place])
+        target = Target.of(losses[:, place], squeeze=losses.shape[1] == 1)
         if len(members) >= LEAST and np.ptp(losses[:, place]) == 0:  # of others there may be more to learn
             models[place] = None, target
             continue

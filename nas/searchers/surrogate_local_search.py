@@ -10,9 +10,9 @@ import numpy as np
 from nas.protocols import Context, Exhausted
 from nas.searchers import batches
 from nas.searchers.batches import Past, State
-from nas.searchers.candidates import fresh, one_change
 from nas.searchers.gains import greedy
 from nas.searchers.members import Member
+from nas.searchers.offspring import fresh, one_change
 from nas.searchers.selection import archived, survivors
 from nas.surrogates import Model, model_of
 from nas.trial import Proposal, Trial

@@ -13,7 +13,7 @@ from nas.searchers.novelty import WIDEST, changed, child_of
 from nas.searchers.selection import crowded_tournament, survivors
 from nas.trial import Proposal, Trial
 
-DRAWS = 5
+DRAWS = 2
 """Draws for each candidate wanted, before there are fewer candidates."""
 
 

@@ -17,7 +17,7 @@ from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_o
 from nas.searchers.selection import failed, places, tournament
 from nas.trial import Proposal, Trial
 
-STEPS = 10
+STEPS = 4
 """Moves that a particle makes for one proposal, until it is where nobody was."""
 
 
@@ -58,9 +58,10 @@ class PSO:
 
     Attributes:
         population: particles.
-        inertia, cognitive, social: w, c_1, c_2; defaults of pymoo, which then adapts them.
-        speed: greatest velocity in ranges of each number.
-        leaders: a leader is the best of so many, drawn for each turn.
+        inertia, cognitive, social: w, c_1, c_2; pymoo's, which it then adapts.
+        speed: greatest velocity in ranges of each number. pymoo's .2 is for real numbers: of few choices it
+            rounds to none.
+        leaders: a leader is the best of so many particles, drawn for each turn; all give pymoo's.
         scalarisation: one number of several objectives, see `nas.searchers.scalars`.
 
     Raises:
@@ -71,8 +72,8 @@ class PSO:
     inertia: float = 0.9
     cognitive: float = 2.0
     social: float = 2.0
-    speed: float = 0.2
-    leaders: int = 20
+    speed: float = 0.5
+    leaders: int = 10
     scalarisation: Setting = None
 
     def __post_init__(self) -> None:
@@ -103,18 +104,17 @@ class PSO:
     def _draws(self, state: State, place: int, rng: np.random.Generator) -> Iterator[Proposal]:
         """Where the particle flies to, then mutations of where it is next."""
         context, space = state.context, numeric(state.context, "PSO")
-        guides = self._guides(state, place)
+        guides = self._guides(state, place, np.random.default_rng(state.swarm[place].seed))
         parents = tuple(dict.fromkeys(guide.trial.id for guide in guides))
-        arch = context.space.sample(rng)
+        arch = space.from_vector(state.swarm[place].position)
         for particle in self._flight(state, place):
             arch = space.from_vector(particle.position)
             yield Proposal(arch, parents, "swarm")
         for changes in widening():
             yield Proposal(changed(context.space, arch, changes, rng), parents, "swarm+mutate")
 
-    def _guides(self, state: State, place: int) -> tuple[Member, Member]:
+    def _guides(self, state: State, place: int, rng: np.random.Generator) -> tuple[Member, Member]:
         """The best of the particle itself, and of its leader; twice the same where the other failed."""
-        rng = np.random.default_rng(state.swarm[place].seed)
         bests = [particle.best for particle in state.swarm]
         standing = places(bests, state.context.objectives, state.scalarisation, rng)
         own, leader = bests[place], bests[tournament(standing, rng, self.leaders)]
@@ -122,10 +122,9 @@ class PSO:
 
     def _flight(self, state: State, place: int) -> Iterator[Particle]:
         """The particle after each of `STEPS` moves. It draws from the particle's seed only."""
-        space = numeric(state.context, "PSO")
-        rng = np.random.default_rng(state.swarm[place].seed)
-        own, leader = (space.vector(guide.trial.architecture) for guide in self._guides(state, place))
-        particle = state.swarm[place]
+        space, particle = numeric(state.context, "PSO"), state.swarm[place]
+        rng = np.random.default_rng(particle.seed)
+        own, leader = (space.vector(guide.trial.architecture) for guide in self._guides(state, place, rng))
         for _ in range(STEPS):
             position, velocity = self.moved(particle, own, leader, *space.bounds, rng)
             particle = replace(particle, position=position, velocity=velocity)

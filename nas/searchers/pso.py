@@ -52,9 +52,10 @@ class PSO:
     """Particles fly towards the best they were at and the best of a leader; where they are is rounded.
 
     A particle moves when its turn has come and its last trial was told, so nothing waits for the swarm. It
-    moves on until the architecture nearest to it is new; where that takes too long the space's mutation
-    helps. With several objectives the better is that of the first rank among the particles' bests, then the
-    least crowded, unless `scalarisation` says otherwise. Less violation of limits goes first.
+    moves on until the architecture nearest to it is new; where that takes too long it is put beside its best
+    by the space's mutation. With several objectives the better is that of the first rank among the
+    particles' bests, then the least crowded, unless `scalarisation` says otherwise. Less violation of limits
+    goes first.
 
     Attributes:
         population: particles.
@@ -102,16 +103,15 @@ class PSO:
         return first_new(state.context, rng, self._draws(state, place, rng))
 
     def _draws(self, state: State, place: int, rng: np.random.Generator) -> Iterator[Proposal]:
-        """Where the particle flies to, then mutations of where it is next."""
+        """Where the particle flies to, then mutations of its best."""
         context, space = state.context, numeric(state.context, "PSO")
         guides = self._guides(state, place, np.random.default_rng(state.swarm[place].seed))
         parents = tuple(dict.fromkeys(guide.trial.id for guide in guides))
-        arch = space.from_vector(state.swarm[place].position)
         for particle in self._flight(state, place):
-            arch = space.from_vector(particle.position)
-            yield Proposal(arch, parents, "swarm")
+            yield Proposal(space.from_vector(particle.position), parents, "swarm")
         for changes in widening():
-            yield Proposal(changed(context.space, arch, changes, rng), parents, "swarm+mutate")
+            child = changed(context.space, guides[0].trial.architecture, changes, rng)
+            yield Proposal(child, parents[:1], "mutate")
 
     def _guides(self, state: State, place: int, rng: np.random.Generator) -> tuple[Member, Member]:
         """The best of the particle itself, and of its leader; twice the same where the other failed."""

@@ -114,11 +114,13 @@ class PSO:
             yield Proposal(child, parents[:1], "mutate")
 
     def _guides(self, state: State, place: int, rng: np.random.Generator) -> tuple[Member, Member]:
-        """The best of the particle itself, and of its leader; twice the same where the other failed."""
+        """The best of the particle itself, and of its leader; twice the leader where all its own failed."""
+        own = state.swarm[place].best
         bests = [particle.best for particle in state.swarm]
-        standing = places(bests, state.context.objectives, state.scalarisation, rng)
-        own, leader = bests[place], bests[tournament(standing, rng, self.leaders)]
-        return (leader if failed(own) else own), (own if failed(leader) else leader)
+        able = [best for best in bests if not failed(best)] or bests
+        standing = places(able, state.context.objectives, state.scalarisation, rng)
+        leader = able[tournament(standing, rng, self.leaders)]
+        return (leader if failed(own) else own), leader
 
     def _flight(self, state: State, place: int) -> Iterator[Particle]:
         """The particle after each of `STEPS` moves. It draws from the particle's seed only."""

@@ -14,10 +14,12 @@ from bench.ours import Own
 from bench.tables import Table
 from nas.protocols import Searcher
 from nas.searchers import (
+    GA,
     LEMONADE,
     MOEAD,
     NSGA2,
     NSGA3,
+    PSO,
     SMSEMOA,
     GeneticCNN,
     LargeScaleEvolution,
@@ -25,6 +27,8 @@ from nas.searchers import (
     RandomSearch,
     RegularizedEvolution,
     SimulatedAnnealing,
+    nemo,
+    nsganet,
 )
 
 Start = Callable[[Table, int], Optimizer]
@@ -102,6 +106,8 @@ RANDOM = "RandomSearch"
 OURS: Mapping[str, Method] = {
     **ours("NSGA2", NSGA2(population=20), twins=PYMOO_NSGA2),
     **ours("NSGA2-generational", NSGA2(population=20, offspring=None)),
+    **ours("nsganet", nsganet(population=20, offspring=20)),
+    **ours("nemo", nemo(population=20)),
     **ours("SMSEMOA", SMSEMOA(population=20), twins=("pymoo-SMSEMOA",)),
     **ours("NSGA3", NSGA3(population=20), twins=("pymoo-NSGA3",)),
     **ours("MOEAD", MOEAD(population=20), twins=("pymoo-MOEAD",)),
@@ -111,6 +117,8 @@ OURS: Mapping[str, Method] = {
     **ours("LargeScaleEvolution", LargeScaleEvolution(population=20)),
     **ours("GeneticCNN", GeneticCNN(population=20)),
     **ours("SimulatedAnnealing", SimulatedAnnealing()),
+    **ours("GA", GA(population=20)),
+    **ours("PSO", PSO(population=20)),
     **ours(RANDOM, RandomSearch()),
 }
 RIVALS: Mapping[str, Method] = {

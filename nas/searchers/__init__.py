@@ -1,5 +1,6 @@
 """Searchers: settings in, proposals out. None of them imports torch or knows a space."""
 
+from nas.searchers.bayesian import BayesianOptimization
 from nas.searchers.ga import GA
 from nas.searchers.genetic_cnn import GeneticCNN
 from nas.searchers.large_scale_evolution import LargeScaleEvolution
@@ -23,6 +24,7 @@ __all__ = [
     "NSGA3",
     "PSO",
     "SMSEMOA",
+    "BayesianOptimization",
     "GeneticCNN",
     "LargeScaleEvolution",
     "LocalSearch",

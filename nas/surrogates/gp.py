@@ -79,27 +79,20 @@ class Kernel:
         values = np.exp(logs)
         return cls(float(values[0]), values[2 : 2 + blocks], values[2 + blocks :], float(values[1]), scaling)
 
-    def covariance(self, a: Sequence[Floats], b: Sequence[Floats]) -> Floats:
-        """`float64[n, m]`, noise left out."""
+    def coordinates(self, blocks: Sequence[Floats]) -> tuple[Floats, Floats]:
+        """(x, z), `float64[n, d]` each: k is v exp(-|x - x'|^2) + <z, z'>, noise left out."""
         scales = 1 / np.sqrt(self.scaling.distances * self.lengths)
-        x, y = (np.concatenate([p * s for p, s in zip(side, scales, strict=True)], axis=1) for side in (a, b))
-        found = self.variance * np.exp(-squared_distances([x], [y])[0])
+        smooth = np.concatenate([block * scale for block, scale in zip(blocks, scales, strict=True)], axis=1)
         scales = np.sqrt(2 * self.weights / self.scaling.distances)
-        x, y = (self._centred(side, scales) for side in (a, b))
-        return np.asarray(found + x @ y.T)
+        linear = [block * scale for block, scale in zip(blocks, scales, strict=True)]
+        for part, centre, scale in zip(linear, self.scaling.centres, scales, strict=True):
+            part[:, : len(centre)] -= centre * scale  # labels met later than the centres are new columns
+        return smooth, np.concatenate(linear, axis=1)
 
-    def variances(self, a: Sequence[Floats]) -> Floats:
-        """The diagonal of `covariance(a, a)`."""
-        x = self._centred(a, np.sqrt(2 * self.weights / self.scaling.distances))
-        return np.asarray(self.variance + np.einsum("ij,ij->i", x, x))
-
-    def _centred(self, side: Sequence[Floats], scales: Floats) -> Floats:
-        parts = []
-        for part, centre, scale in zip(side, self.scaling.centres, scales, strict=True):
-            moved = part * scale
-            moved[:, : len(centre)] -= centre * scale
-            parts.append(moved)
-        return np.concatenate(parts, axis=1)
+    def covariance(self, a: tuple[Floats, Floats], b: tuple[Floats, Floats]) -> Floats:
+        """`float64[n, m]` between coordinates, noise left out."""
+        (x, z), (y, w) = a, b
+        return np.asarray(self.variance * np.exp(-squared_distances([x], [y])[0]) + z @ w.T)
 
 
 def fit_kernel(blocks: Sequence[Floats], targets: Floats, scaling: Scaling) -> tuple[Kernel, float]:
@@ -176,15 +169,18 @@ class Posterior:
     """A process given data, and its prediction for every row of `features` that was asked about.
 
     Values come in the order they were added; a row of the Cholesky factor depends on those before it only.
+    Every row that is met is a column: its coordinates, its covariance with the data behind the factor's
+    inverse, its mean, and the variance that is left.
     """
 
     def __init__(self, kernel: Kernel, features: Features) -> None:
         self.kernel, self._features = kernel, features
-        self._data: list[int] = []
+        self._data: list[int] = []  # columns
         self._factor = np.zeros((16, 16))
         self._whitened = np.zeros(16)  # the factor's inverse times the targets
         self._columns: dict[int, int] = {}  # row of the features -> column
-        self._cross = np.zeros((16, 64))  # the factor's inverse times the covariance with the columns
+        self._smooth, self._linear = np.zeros((64, 0)), np.zeros((64, 0))
+        self._cross = np.zeros((16, 64))
         self._mean, self._left = np.zeros(64), np.zeros(64)
 
     def __len__(self) -> int:
@@ -192,27 +188,23 @@ class Posterior:
 
     def add(self, row: int, target: float) -> None:
         """One more value, `target` at this row of the features."""
+        (column,) = self._cover([row])
         n, m = len(self._data), len(self._columns)
         self._room(n + 1, m)
-        here = self._features.blocks([row])
-        below = self.kernel.covariance(self._features.blocks(self._data), here)[:, 0] if n else np.zeros(0)
-        line = solve_triangular(self._factor[:n, :n], below, lower=True, check_finite=False) if n else below
-        rest = float(self.kernel.variances(here)[0] + self.kernel.noise + JITTER - line @ line)
-        pivot = np.sqrt(max(rest, JITTER))
+        line = self._cross[:n, column].copy()
+        pivot = np.sqrt(max(float(self._left[column]) + self.kernel.noise, 0.0) + JITTER)
         self._factor[n, :n], self._factor[n, n] = line, pivot
         self._whitened[n] = (target - line @ self._whitened[:n]) / pivot
-        if m:
-            across = self.kernel.covariance(here, self._features.blocks(list(self._columns)))[0]
-            new = (across - line @ self._cross[:n, :m]) / pivot
-            self._cross[n, :m] = new
-            self._mean[:m] += new * self._whitened[n]
-            self._left[:m] -= new**2
-        self._data.append(row)
+        across = self.kernel.covariance(self._at([column]), self._at(slice(0, m)))[0]
+        new = (across - line @ self._cross[:n, :m]) / pivot
+        self._cross[n, :m] = new
+        self._mean[:m] += new * self._whitened[n]
+        self._left[:m] -= new**2
+        self._data.append(column)
 
     def predict(self, rows: Sequence[int], given: Sequence[int] = ()) -> Normal:
         """Of the values without noise at these rows; the deviation as if those at `given` were known."""
-        self._cover(rows)
-        columns = [self._columns[row] for row in rows]
+        columns = self._cover(rows)
         mean, left = self._mean[columns], self._left[columns]
         if given:
             across = self.covariance(rows, given)
@@ -222,30 +214,42 @@ class Posterior:
 
     def covariance(self, rows: Sequence[int], others: Sequence[int]) -> Floats:
         """`float64[n, m]`, of the values without noise, given the data."""
-        self._cover([*rows, *others])
+        left, right = self._cover(rows), self._cover(others)
         n = len(self._data)
-        left = self._cross[:n, [self._columns[row] for row in rows]]
-        right = self._cross[:n, [self._columns[row] for row in others]]
-        prior = self.kernel.covariance(self._features.blocks(rows), self._features.blocks(others))
-        return np.asarray(prior - left.T @ right)
+        prior = self.kernel.covariance(self._at(left), self._at(right))
+        return np.asarray(prior - self._cross[:n, left].T @ self._cross[:n, right])
 
-    def _cover(self, rows: Sequence[int]) -> None:
+    def _at(self, columns: Sequence[int] | slice) -> tuple[Floats, Floats]:
+        return self._smooth[columns], self._linear[columns]
+
+    def _cover(self, rows: Sequence[int]) -> list[int]:
+        """The columns of these rows; those not met before get new ones."""
         new = [row for row in dict.fromkeys(rows) if row not in self._columns]
-        if not new:
-            return
-        n, m = len(self._data), len(self._columns)
-        self._room(n, m + len(new))
-        here = self._features.blocks(new)
-        columns = slice(m, m + len(new))
-        self._left[columns] = self.kernel.variances(here)
-        self._mean[columns] = 0.0
-        if n:
-            across = self.kernel.covariance(self._features.blocks(self._data), here)
-            cross = solve_triangular(self._factor[:n, :n], across, lower=True, check_finite=False)
-            self._cross[:n, columns] = cross
-            self._mean[columns] = self._whitened[:n] @ cross
-            self._left[columns] -= np.einsum("ij,ij->j", cross, cross)
-        self._columns.update((row, m + place) for place, row in enumerate(new))
+        if new:
+            n, m = len(self._data), len(self._columns)
+            self._columns.update((row, m + place) for place, row in enumerate(new))
+            self._room(n, m + len(new))
+            columns = slice(m, m + len(new))
+            self._place(new, columns)
+            here = self._at(columns)
+            self._left[columns] = self.kernel.variance + np.einsum("ij,ij->i", here[1], here[1])
+            self._mean[columns] = 0.0
+            if n:
+                across = self.kernel.covariance(self._at(self._data), here)
+                cross = solve_triangular(self._factor[:n, :n], across, lower=True, check_finite=False)
+                self._cross[:n, columns] = cross
+                self._mean[columns] = self._whitened[:n] @ cross
+                self._left[columns] -= np.einsum("ij,ij->j", cross, cross)
+        return [self._columns[row] for row in rows]
+
+    def _place(self, rows: list[int], columns: slice) -> None:
+        """Writes the coordinates of new columns; those of all where blocks have become wider."""
+        smooth, linear = self.kernel.coordinates(self._features.blocks(rows))
+        if smooth.shape[1] != self._smooth.shape[1]:
+            self._smooth, self._linear = (np.zeros((len(self._mean), smooth.shape[1])) for _ in range(2))
+            columns = slice(0, len(self._columns))
+            smooth, linear = self.kernel.coordinates(self._features.blocks(list(self._columns)))
+        self._smooth[columns], self._linear[columns] = smooth, linear
 
     def _room(self, n: int, m: int) -> None:
         height, width = self._cross.shape
@@ -256,6 +260,8 @@ class Posterior:
         self._whitened = _grown(self._whitened, (tall,))
         self._cross = _grown(self._cross, (tall, wide))
         self._mean, self._left = _grown(self._mean, (wide,)), _grown(self._left, (wide,))
+        self._smooth = _grown(self._smooth, (wide, self._smooth.shape[1]))
+        self._linear = _grown(self._linear, (wide, self._linear.shape[1]))
 
 
 def _grown(array: Floats, shape: tuple[int, ...]) -> Floats:

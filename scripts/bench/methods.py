@@ -21,6 +21,7 @@ from nas.searchers import (
     NSGA3,
     PSO,
     SMSEMOA,
+    BayesianOptimization,
     GeneticCNN,
     LargeScaleEvolution,
     LocalSearch,
@@ -119,6 +120,7 @@ OURS: Mapping[str, Method] = {
     **ours("SimulatedAnnealing", SimulatedAnnealing()),
     **ours("GA", GA(population=20)),
     **ours("PSO", PSO(population=20)),
+    **ours("BayesianOptimization", BayesianOptimization(), knows_cost=True),
     **ours(RANDOM, RandomSearch()),
 }
 RIVALS: Mapping[str, Method] = {

@@ -23,6 +23,7 @@ from nas.searchers.novelty import child_of, first_new, widening
 from nas.surrogates.ehvi import Below, boxes, exactly, expected_improvement
 from nas.surrogates.features import BLOCKS, DEFAULT, squared_distances
 from nas.surrogates.model import Floats, Normal, Unfit
+from nas.surrogates.threads import one_thread
 from nas.surrogates.warp import Warp
 from nas.trial import Proposal, Trial
 
@@ -48,6 +49,14 @@ made does not show."""
 
 
 @dataclass(slots=True)
+class Drawn:
+    """An architecture of the pool, and what is remembered of it."""
+
+    architecture: Architecture
+    candidate: Candidate | None = None
+
+
+@dataclass(slots=True)
 class State:
     """
     Attributes:
@@ -58,8 +67,24 @@ class State:
     context: Context
     evidence: Evidence
     candidates: Candidates
-    pool: list[Architecture] = field(default_factory=list)
+    pool: list[Drawn] = field(default_factory=list)
     belief: Belief | None = None
+
+    def pooled(self) -> list[Candidate]:
+        """The pool as candidates."""
+        found = []
+        for drawn in self.pool:
+            if drawn.candidate is None:
+                drawn.candidate = self.candidates.of(drawn.architecture)
+            found.append(drawn.candidate)
+        return found
+
+    def forget(self) -> None:
+        """Drops what is remembered where that has become too much."""
+        if self.candidates.forget():
+            self.belief = None
+            for drawn in self.pool:
+                drawn.candidate = None
 
 
 @dataclass(frozen=True)
@@ -91,14 +116,16 @@ class BayesianOptimization:
         return State(context, Evidence(context), Candidates(context, tuple(self.blocks)))
 
     def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
+        with one_thread():
+            return self._ask(state, rng)
+
+    def _ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
         context, evidence = state.context, state.evidence
         if len(evidence.members) + len(evidence.pending) < self.initial:
             return first_new(context, rng, spread(state, rng))
-        if state.candidates.forget():
-            state.belief = None
+        state.forget()
         try:
-            sample = [state.candidates.of(arch) for arch in state.pool]
-            state.belief = updated(state.belief, evidence, state.candidates, sample)
+            state.belief = updated(state.belief, evidence, state.candidates, state.pooled())
         except Unfit as reason:
             return first_new(context, rng, evolved(state, rng, str(reason)))
         proposal = _best(state, state.belief)
@@ -114,10 +141,10 @@ class BayesianOptimization:
         space, evidence = state.context.space, state.evidence
         evidence.told(trial)
         early = len(evidence.members) <= self.initial
-        state.pool += [space.sample(rng) for _ in range(-(-FIRST // self.initial) if early else self.samples)]
+        new = [space.sample(rng) for _ in range(-(-FIRST // self.initial) if early else self.samples)]
         if not early:
-            state.pool += [p.architecture for p in children(state, rng, [1] * self.samples)]
-        state.pool = state.pool[-POOL:]
+            new += [child.architecture for child in children(state, rng, [1] * self.samples)]
+        state.pool = [*state.pool, *map(Drawn, new)][-POOL:]
         return state
 
 
@@ -175,7 +202,7 @@ def _best(state: State, belief: Belief) -> Proposal | None:
         for neighbor in candidates.neighbors(member.trial.architecture):
             parents.setdefault(neighbor.key, member.trial.id)
             near.append(neighbor)
-    there = candidates.open([*near, *map(candidates.of, state.pool)])
+    there = candidates.open([*near, *state.pooled()])
     if not there:
         return None
     score = _score(state, belief)

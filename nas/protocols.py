@@ -261,7 +261,8 @@ class Searcher(Protocol[State]):
     """Three small functions over a context; no memory but the state. Instances carry settings only.
 
     `ask` may be costly and changes nothing. The folds are cheap and may consume the state they are
-    given; replay after a crash runs the folds only.
+    given; replay after a crash runs the folds only. One that has something to say of its state, such as how
+    good its model is, has a method `describe(state) -> Mapping[str, str]`, shown by `nas status`.
     """
 
     def init(self, context: Context) -> State:

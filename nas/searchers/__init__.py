@@ -1,6 +1,6 @@
 """Searchers: settings in, proposals out. None of them imports torch or knows a space."""
 
-from nas.searchers.bayesian import BayesianOptimization
+from nas.searchers.bayesian import Auto, BayesianOptimization
 from nas.searchers.ga import GA
 from nas.searchers.genetic_cnn import GeneticCNN
 from nas.searchers.large_scale_evolution import LargeScaleEvolution
@@ -10,7 +10,7 @@ from nas.searchers.moead import MOEAD
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.nsga3 import NSGA3
 from nas.searchers.pso import PSO
-from nas.searchers.published import nemo, nsganet
+from nas.searchers.published import nas_bowl, nemo, nsganet
 from nas.searchers.random_search import RandomSearch
 from nas.searchers.regularized_evolution import RegularizedEvolution
 from nas.searchers.simulated_annealing import SimulatedAnnealing
@@ -24,6 +24,7 @@ __all__ = [
     "NSGA3",
     "PSO",
     "SMSEMOA",
+    "Auto",
     "BayesianOptimization",
     "GeneticCNN",
     "LargeScaleEvolution",
@@ -31,6 +32,7 @@ __all__ = [
     "RandomSearch",
     "RegularizedEvolution",
     "SimulatedAnnealing",
+    "nas_bowl",
     "nemo",
     "nsganet",
 ]

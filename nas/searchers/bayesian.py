@@ -15,7 +15,7 @@ import numpy as np
 from nas import pareto
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted
-from nas.searchers.belief import Belief, updated
+from nas.searchers.belief import Belief, quality, updated
 from nas.searchers.candidates import Candidate, Candidates
 from nas.searchers.evidence import Evidence, front_of, losses_of
 from nas.searchers.members import Member
@@ -123,15 +123,27 @@ class BayesianOptimization:
         context, evidence = state.context, state.evidence
         if len(evidence.members) + len(evidence.pending) < self.initial:
             return first_new(context, rng, spread(state, rng))
-        state.forget()
         try:
-            state.belief = updated(state.belief, evidence, state.candidates, state.pooled())
+            state.belief = _updated(state)
         except Unfit as reason:
             return first_new(context, rng, evolved(state, rng, str(reason)))
         proposal = _best(state, state.belief)
         if proposal is None:
             return first_new(context, rng, evolved(state, rng, "the model hopes for nothing"))
         return first_new(context, rng, [proposal])
+
+    def describe(self, state: State) -> dict[str, str]:
+        """How good the model of each objective is, by leave-one-out (Kendall's tau, calibration)."""
+        with one_thread():
+            try:
+                belief = state.belief = _updated(state)
+            except Unfit as reason:
+                return {"model": str(reason)}
+            names = [state.context.objectives[place].name for place in belief.objectives]
+            return {
+                f"model of {name}": quality(posterior)
+                for name, posterior in zip(names, belief.posteriors, strict=True)
+            }
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.evidence.proposed(trial)
@@ -146,6 +158,14 @@ class BayesianOptimization:
             new += [child.architecture for child in children(state, rng, [1] * self.samples)]
         state.pool = [*state.pool, *map(Drawn, new)][-POOL:]
         return state
+
+
+@dataclass(frozen=True)
+class Auto(BayesianOptimization):
+    """The recommended searcher: what needed fewest trials in the package's benchmark (`scripts/RESULTS.md`).
+
+    Today that is Bayesian optimisation, for any number of trials and objectives.
+    """
 
 
 # --- without a model -----------------------------------------------------------------------------------
@@ -185,6 +205,11 @@ def evolved(state: State, rng: np.random.Generator, reason: str) -> Iterator[Pro
     """Children of the front in place of what a model would have proposed; their origin says why."""
     for child in children(state, rng, widening()):
         yield replace(child, origin=f"{child.origin} ({reason})")
+
+
+def _updated(state: State) -> Belief:
+    state.forget()
+    return updated(state.belief, state.evidence, state.candidates, state.pooled())
 
 
 # --- with a model --------------------------------------------------------------------------------------

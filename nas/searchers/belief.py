@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import kendalltau
 
 from nas import pareto
 from nas.searchers.box import Floats
@@ -27,6 +28,9 @@ KEPT = 256
 
 STEP = 64
 """It is fitted anew after at most so many trials."""
+
+WIDTH = 1.6449
+"""Half of a 90 % interval, in standard deviations."""
 
 SCALED = 200
 """So many architectures say what makes blocks of features comparable."""
@@ -67,6 +71,16 @@ class Belief:
         for place, (warp, prediction) in self.predictions(candidates).items():
             found[:, place] = warp.losses(prediction.mean)
         return found
+
+
+def quality(posterior: Posterior) -> str:
+    """How well each trial is predicted from all others: rank correlation, and calibration."""
+    prediction, targets = posterior.leave_one_out()
+    if len(targets) < 3 or np.ptp(targets) == 0:
+        return f"nothing to tell apart in {len(targets)} trials"
+    tau = kendalltau(prediction.mean, targets).statistic
+    inside = np.abs(prediction.mean - targets) <= WIDTH * prediction.std
+    return f"tau {tau:.2f}, {inside.mean():.0%} within 90 % intervals ({trials})"
 
 
 def schedule(told: int) -> int:

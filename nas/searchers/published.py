@@ -1,10 +1,12 @@
-"""NSGA-II as published systems set it: functions that give an `NSGA2`, each setting open to change."""
+"""Searchers as published systems set them: functions whose arguments are open to change."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
+from nas.searchers.bayesian import BayesianOptimization
 from nas.searchers.nsga2 import NSGA2
 
 SOME_GENE = 1 - 1 / math.e
@@ -49,3 +51,19 @@ def nemo(
         ValueError: as of `NSGA2`, whose attributes the arguments are.
     """
     return NSGA2(population, offspring, crossover, mutation, tournament)
+
+
+def nas_bowl(
+    initial: int = 30, samples: int = 3, blocks: Sequence[str] = ("ops", "wiring", "wiring2")
+) -> BayesianOptimization:
+    """NAS-BOWL (Ru et al. 2021, "Interpretable Neural Architecture Search via Bayesian Optimisation with
+    Weisfeiler-Lehman Kernels").
+
+    A Gaussian process over Weisfeiler-Lehman labels alone, h up to 2 as in its code (xingchenwan/nasbowl:
+    30 first trials, log of the error, expected improvement, candidates half by mutation of the best). The
+    kernel is this package's, with a length of its own for each h, in place of a search for one h.
+
+    Raises:
+        ValueError: as of `BayesianOptimization`, whose attributes the arguments are.
+    """
+    return BayesianOptimization(initial, samples, blocks)

@@ -177,6 +177,7 @@ class Posterior:
         self.kernel, self._features = kernel, features
         self._data: list[int] = []  # columns
         self._factor = np.zeros((16, 16))
+        self._targets = np.zeros(16)
         self._whitened = np.zeros(16)  # the factor's inverse times the targets
         self._columns: dict[int, int] = {}  # row of the features -> column
         self._smooth, self._linear = np.zeros((64, 0)), np.zeros((64, 0))
@@ -194,6 +195,7 @@ class Posterior:
         line = self._cross[:n, column].copy()
         pivot = np.sqrt(max(float(self._left[column]) + self.kernel.noise, 0.0) + JITTER)
         self._factor[n, :n], self._factor[n, n] = line, pivot
+        self._targets[n] = target
         self._whitened[n] = (target - line @ self._whitened[:n]) / pivot
         across = self.kernel.covariance(self._at([column]), self._at(slice(0, m)))[0]
         new = (across - line @ self._cross[:n, :m]) / pivot
@@ -218,6 +220,18 @@ class Posterior:
         n = len(self._data)
         prior = self.kernel.covariance(self._at(left), self._at(right))
         return np.asarray(prior - self._cross[:n, left].T @ self._cross[:n, right])
+
+    def leave_one_out(self) -> tuple[Normal, Floats]:
+        """Of each value, noise included, given all others but it; and the values (`float64[n]`).
+
+        Exact, from one inverse (Rasmussen and Williams 2006, equation 5.12).
+        """
+        n = len(self._data)
+        inverse = solve_triangular(self._factor[:n, :n], np.eye(n), lower=True, check_finite=False)
+        precision = np.einsum("ij,ij->j", inverse, inverse)
+        targets = self._targets[:n]
+        off = (inverse.T @ self._whitened[:n]) / precision
+        return Normal(targets - off, np.sqrt(1 / precision)), targets
 
     def _at(self, columns: Sequence[int] | slice) -> tuple[Floats, Floats]:
         return self._smooth[columns], self._linear[columns]
@@ -257,7 +271,7 @@ class Posterior:
             return
         tall, wide = max(height, 2 * n if n > height else 0), max(width, 2 * m if m > width else 0)
         self._factor = _grown(self._factor, (tall, tall))
-        self._whitened = _grown(self._whitened, (tall,))
+        self._targets, self._whitened = _grown(self._targets, (tall,)), _grown(self._whitened, (tall,))
         self._cross = _grown(self._cross, (tall, wide))
         self._mean, self._left = _grown(self._mean, (wide,)), _grown(self._left, (wide,))
         self._smooth = _grown(self._smooth, (wide, self._smooth.shape[1]))

@@ -21,6 +21,7 @@ from nas.searchers import (
     NSGA3,
     PSO,
     SMSEMOA,
+    Auto,
     BayesianOptimization,
     GeneticCNN,
     LargeScaleEvolution,
@@ -28,6 +29,7 @@ from nas.searchers import (
     RandomSearch,
     RegularizedEvolution,
     SimulatedAnnealing,
+    nas_bowl,
     nemo,
     nsganet,
 )
@@ -120,6 +122,8 @@ OURS: Mapping[str, Method] = {
     **ours("SimulatedAnnealing", SimulatedAnnealing()),
     **ours("GA", GA(population=20)),
     **ours("PSO", PSO(population=20)),
+    **ours("Auto", Auto(), knows_cost=True),
+    **ours("nas_bowl", nas_bowl(), knows_cost=True),
     **ours("BayesianOptimization", BayesianOptimization(), knows_cost=True),
     **ours(RANDOM, RandomSearch()),
 }

@@ -80,6 +80,7 @@ def quality(posterior: Posterior) -> str:
         return f"nothing to tell apart in {len(targets)} trials"
     tau = kendalltau(prediction.mean, targets).statistic
     inside = np.abs(prediction.mean - targets) <= WIDTH * prediction.std
+    trials = f"{len(targets)} trials, each left out in turn"
     return f"tau {tau:.2f}, {inside.mean():.0%} within 90 % intervals ({trials})"
 
 

@@ -124,7 +124,7 @@ OURS: Mapping[str, Method] = {
     **ours("PSO", PSO(population=20)),
     **ours("Auto", Auto(), knows_cost=True),
     **ours("nas_bowl", nas_bowl(), knows_cost=True),
-    **ours("BayesianOptimization", BayesianOptimization(), knows_cost=True),
+    **ours("BayesianOptimization-written", BayesianOptimization(blocks=("written",)), knows_cost=True),
     **ours(RANDOM, RandomSearch()),
 }
 RIVALS: Mapping[str, Method] = {

@@ -48,8 +48,7 @@ depth = [2, 6]          # smallest and largest number of blocks
 widths = [8, 16, 24, 32]
 
 [searcher]              # a short name or "module:Class"; further keys are its arguments
-name = "nsga2"          # also: local_search, lemonade, smsemoa, regularized_evolution, random …
-population = 12
+name = "auto"           # also: nsga2, lemonade, local_search, regularized_evolution, bayesian, random …
 
 # One table an objective. What is exact (params, macs …) is never trained beyond its limit; what is measured
 # counts only within it.

@@ -96,6 +96,8 @@ def status_table(study: Study) -> Table:
     since = "" if grown is None else f", last enlarged by trial {grown}"
     table.add_row("hypervolume", f"{number(study.hypervolume())}{since}")
     table.add_row("best of each", best(study))
+    for what, text in study.searcher_says().items():
+        table.add_row(what, text)
     table.add_row("epochs trained", number(sum(r.cost.get("epochs", 0) for r in results)))
     table.add_row("candidate time", duration(sum(r.cost.get("seconds", 0) for r in results)))
     return table
@@ -120,6 +122,7 @@ class Progress:
         self._start = time.monotonic()
         self._before = sum(counts(study.trials)[:2])
         self._last = ""
+        self._says: Mapping[str, str] = {}
 
     def left(self) -> str:
         """Time left, from the pace of this run."""
@@ -139,6 +142,7 @@ class Progress:
     def note(self, trial: Trial) -> None:
         if trial.outcome is not None:
             self._last = outcome_line(self._study, trial)
+            self._says = self._study.searcher_says()
 
     def __rich__(self) -> RenderableType:
         done, failed, running = counts(self._study.trials)
@@ -148,7 +152,8 @@ class Progress:
         )
         head = Text(f"done {done}  failed {failed}  running {running}  left {self.left()}")
         volume = number(self._study.hypervolume())
-        body = Text(f"best of each  {best(self._study)}\nhypervolume  {volume}\n{self._last}")
+        says = "".join(f"{what}  {text}\n" for what, text in self._says.items())
+        body = Text(f"best of each  {best(self._study)}\nhypervolume  {volume}\n{says}{self._last}")
         return Group(grid, head, body)
 
 

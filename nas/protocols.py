@@ -97,6 +97,24 @@ class SearchSpace(Protocol):
         ...
 
 
+@runtime_checkable
+class NumericSpace(Protocol):
+    """What a space has besides if its architectures are also points in a box, one number a choice."""
+
+    @property
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(lower, upper), `float64[d]` each."""
+        ...
+
+    def vector(self, arch: Architecture) -> NDArray[np.float64]:
+        """The point of `arch` (`float64[d]`), within the bounds."""
+        ...
+
+    def from_vector(self, x: NDArray[np.float64]) -> Architecture:
+        """The architecture nearest to `x` (`float64[d]`, also beyond the bounds); of its own point itself."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """A measured value with what else was seen: {"spread": …}, stored beside it."""
@@ -243,7 +261,8 @@ class Searcher(Protocol[State]):
     """Three small functions over a context; no memory but the state. Instances carry settings only.
 
     `ask` may be costly and changes nothing. The folds are cheap and may consume the state they are
-    given; replay after a crash runs the folds only.
+    given; replay after a crash runs the folds only. One that has something to say of its state, such as how
+    good its model is, has a method `describe(state) -> Mapping[str, str]`, shown by `nas status`.
     """
 
     def init(self, context: Context) -> State:

@@ -174,6 +174,11 @@ class Search:
         if trial.outcome is not None:
             self.finish(trial.id, trial.outcome)
 
+    def searcher_says(self) -> Mapping[str, str]:
+        """What the searcher has to say of its state, such as how good its model is; most say nothing."""
+        describe = getattr(self._searcher, "describe", None)
+        return describe(self._state) if describe is not None and self._told else {}
+
     def _tell_until(self, end: int) -> None:
         """Tells the outcomes of the trials with id < end that were not told yet, in order."""
         for trial in self.trials[self._told : max(end, 0)]:

@@ -267,7 +267,7 @@ class Settings:
     """
 
     space: Component = Component("chain")
-    searcher: Component = Component("nsga2")
+    searcher: Component = Component("auto")
     objectives: tuple[Component, ...] = (Component("error"), Component("params"))
     seed: int = 0
     in_flight: int = 2

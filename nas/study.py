@@ -231,6 +231,10 @@ class Study:
         log = self._volume_log()
         return log is not None and log.stalled(self._search.seen_by_next(), patience)
 
+    def searcher_says(self) -> Mapping[str, str]:
+        """What the searcher has to say of its state, such as how good its model is; most say nothing."""
+        return self._search.searcher_says()
+
     def _volume_log(self) -> VolumeLog | None:
         """The log up to the first open trial; None before there is a reference."""
         if self._volume is None:

@@ -11,12 +11,15 @@ from nas.protocols import Exhausted, Objective, Wait
 from nas.search import Search
 from nas.searchers import (
     BANANAS,
+    GA,
     LEMONADE,
     MOBANANAS,
     MOEAD,
     NSGA2,
     NSGA3,
+    PSO,
     SMSEMOA,
+    BayesianOptimization,
     GeneticCNN,
     LargeScaleEvolution,
     LocalSearch,
@@ -26,12 +29,16 @@ from nas.searchers import (
     SimulatedAnnealing,
     SurrogateLocalSearch,
     SurrogateNSGA2,
+    nemo,
+    nsganet,
 )
 from nas.searchers.members import Member
 from nas.searchers.scalars import Chebyshev, WeightedSum
 from nas.surrogates import RBF
 from nas.trial import Failure, Proposal, Trial
+from search_spaces.chain import ChainSpace
 from search_spaces.nasbench_macro import NASBenchMacroSpace
+from search_spaces.template import TemplateSpace
 
 MACRO = NASBenchMacroSpace()
 QUICK = RBF(("linear",), (1e-3,))
@@ -58,6 +65,8 @@ SEARCHERS: dict[str, Any] = {
     "nsga2": NSGA2(population=8),
     "nsga2, generations": NSGA2(population=6, offspring=None, crossover=1.0, mutation=0.3),
     "nsga2, one": NSGA2(population=1),
+    "nsganet": nsganet(population=8, offspring=8),
+    "nemo": nemo(population=8),
     "smsemoa": SMSEMOA(population=8),
     "smsemoa, one": SMSEMOA(population=1),
     "nsga3": NSGA3(population=8),
@@ -66,6 +75,7 @@ SEARCHERS: dict[str, Any] = {
     "moead": MOEAD(population=8, neighbours=3),
     "moead, one": MOEAD(population=1, neighbours=1),
     "moead, neighbours > population": MOEAD(population=6, neighbours=50, crossover=1.0, mutation=0.3),
+    "bayesian": BayesianOptimization(initial=4),
     "lemonade": LEMONADE(initial=4),
     "lemonade, one child": LEMONADE(initial=1, children=1),
     "bananas": BANANAS(initial=4, batch=4, candidates=12, model=QUICK),
@@ -73,7 +83,16 @@ SEARCHERS: dict[str, Any] = {
     "msunas": MSuNAS(initial=4, batch=4, population=4, generations=2, model=QUICK),
     "surrogate nsga2": SurrogateNSGA2(initial=6, children=5, model=QUICK),
     "surrogate local": SurrogateLocalSearch(initial=6, neighbours=3, steps=3, model=QUICK),
+    "ga": GA(population=8),
+    "ga, one": GA(population=1),
+    "ga, generations, scalarised": GA(6, None, crossover=1.0, mutation=0.0, scalarisation=WeightedSum()),
+    "pso": PSO(population=8),
+    "pso, one": PSO(population=1),
+    "pso, scalarised": PSO(6, leaders=1, scalarisation={"kind": "chebyshev"}),
 }
+
+NUMERIC = (GA, PSO)
+"""Searchers of numeric spaces only."""
 
 PARAMS = Objective("params", exact=lambda a, s: s.cost(a).params)
 OBJECTIVES: dict[int, tuple[Objective, ...]] = {
@@ -134,6 +153,17 @@ def run(search: Search, trials: int, evaluate: Evaluate = measured) -> Exhausted
         if trial.outcome is None:
             tell(search, trial, evaluate)
     return ended
+
+
+def small_chain(searcher: Any, depth: int, op: str, *widths: int) -> Any:
+    """Chains of one op, repeated up to `depth` times; made of genes where numbers are needed."""
+    if not isinstance(searcher, NUMERIC):
+        return ChainSpace(
+            (1, 4, 4), depth=(1, depth), ops=(op,), kernels=(3,), widths=widths, strides=0, skips=False
+        )
+    node = {"op": op, "width": {"choice": list(widths)}} | ({"kernel": 3} if op == "conv" else {})
+    repeat = {"choice": list(range(1, depth + 1))}
+    return TemplateSpace((1, 4, 4), nodes=[{"nodes": [node], "repeat": repeat}])
 
 
 def proposals(search: Search) -> list[Proposal]:

@@ -171,7 +171,7 @@ def test_differences_are_named_and_run_is_free() -> None:
     assert differences(Settings(), Settings(run=RunSettings(trials=99, workers=4))) == []
     other = Settings(
         seed=3,
-        searcher=Component("nsga2", {"population": 12}),
+        searcher=Component("auto"),
         objectives=(Component("error"), Component("macs")),
         training=TrainingSettings(clip=None),
     )

@@ -15,12 +15,16 @@ from bench.tables import Table
 from nas.protocols import Searcher
 from nas.searchers import (
     BANANAS,
+    GA,
     LEMONADE,
     MOBANANAS,
     MOEAD,
     NSGA2,
     NSGA3,
+    PSO,
     SMSEMOA,
+    Auto,
+    BayesianOptimization,
     GeneticCNN,
     LargeScaleEvolution,
     LocalSearch,
@@ -30,6 +34,9 @@ from nas.searchers import (
     SimulatedAnnealing,
     SurrogateLocalSearch,
     SurrogateNSGA2,
+    nas_bowl,
+    nemo,
+    nsganet,
 )
 
 Start = Callable[[Table, int], Optimizer]
@@ -107,6 +114,8 @@ RANDOM = "RandomSearch"
 OURS: Mapping[str, Method] = {
     **ours("NSGA2", NSGA2(population=20), twins=PYMOO_NSGA2),
     **ours("NSGA2-generational", NSGA2(population=20, offspring=None)),
+    **ours("nsganet", nsganet(population=20, offspring=20)),
+    **ours("nemo", nemo(population=20)),
     **ours("SMSEMOA", SMSEMOA(population=20), twins=("pymoo-SMSEMOA",)),
     **ours("NSGA3", NSGA3(population=20), twins=("pymoo-NSGA3",)),
     **ours("MOEAD", MOEAD(population=20), twins=("pymoo-MOEAD",)),
@@ -121,6 +130,11 @@ OURS: Mapping[str, Method] = {
     **ours("LargeScaleEvolution", LargeScaleEvolution(population=20)),
     **ours("GeneticCNN", GeneticCNN(population=20)),
     **ours("SimulatedAnnealing", SimulatedAnnealing()),
+    **ours("GA", GA(population=20)),
+    **ours("PSO", PSO(population=20)),
+    **ours("Auto", Auto(), knows_cost=True),
+    **ours("nas_bowl", nas_bowl(), knows_cost=True),
+    **ours("BayesianOptimization-written", BayesianOptimization(blocks=("written",)), knows_cost=True),
     **ours(RANDOM, RandomSearch()),
 }
 RIVALS: Mapping[str, Method] = {

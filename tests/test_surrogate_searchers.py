@@ -360,11 +360,12 @@ def test_even_gaps_by_hand_and_by_trying_all() -> None:
     line = np.linspace(0.1, 0.9, 9)
     pool = np.column_stack([line, 1 - line])
     assert evenly(front, pool, 1) == [4]
+    assert evenly(front[:1], pool, 1) == [8]  # the end first
     assert unevenness(np.vstack([front, pool[[4]]])) == pytest.approx(0.0)
     rng = np.random.default_rng(0)
     ratios = []
     for _ in range(10):
-        front, pool = rng.random((4, 2)), rng.random((8, 2))
+        front, pool = np.vstack([[0.0, 0.0], rng.random((4, 2))]), rng.random((8, 2))
         chosen = evenly(front, pool, 3)
         assert len(set(chosen)) == 3
         every = [unevenness(np.vstack([front, pool[list(places)]])) for places in combinations(range(8), 3)]

@@ -30,7 +30,7 @@ class BANANAS:
     Attributes:
         initial: random architectures before the first batch.
         batch: proposals of one fit, k; the paper's is 10.
-        candidates: mutations that are weighed for a batch.
+        candidates: mutations that are weighed for a batch; the paper's are 100, of one parent.
         parents: with one objective, how many of the best are mutated.
         model: a name (see `nas.surrogates.MODELS`), or a model; the paper's is "mlp".
 
@@ -40,7 +40,7 @@ class BANANAS:
 
     initial: int = 10
     batch: int = 5
-    candidates: int = 100
+    candidates: int = 200
     parents: int = 5
     model: str | Model = "mlp"
 

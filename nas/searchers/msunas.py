@@ -98,7 +98,8 @@ class MSuNAS:
 def evenly(front: Floats, pool: Floats, count: int) -> list[int]:
     """Places of `count` rows of the pool that make the gaps along each objective most even with the front.
 
-    The first are added one by one, then each is exchanged for the best other while that helps.
+    What extends the front farthest in an objective is taken first: the paper has both ends from the start.
+    Others are added one by one, then each of them is exchanged for the best other, twice.
 
     Args:
         front, pool: `float64[f, m]` and `float64[p, m]`, scaled alike.
@@ -106,11 +107,14 @@ def evenly(front: Floats, pool: Floats, count: int) -> list[int]:
     if pool.shape[1] == 1:
         best: list[int] = np.argsort(pool[:, 0], kind="stable")[:count].tolist()
         return best
-    chosen: list[int] = []
+    reach = front.min(axis=0, initial=np.inf)
+    ends = [int(np.argmin(column)) for column, end in zip(pool.T, reach, strict=True) if column.min() < end]
+    chosen = list(dict.fromkeys(ends))[:count]
+    fixed = len(chosen)
     while len(chosen) < count:
         left = [place for place in range(len(pool)) if place not in chosen]
         chosen.append(min(left, key=lambda place: unevenness(np.vstack([front, pool[[*chosen, place]]]))))
-    for turn in [*range(count)] * 2:
+    for turn in [*range(fixed, count)] * 2:
         others = [chosen[i] for i in range(count) if i != turn]
         left = [place for place in range(len(pool)) if place not in others]
         chosen[turn] = min(left, key=lambda place: unevenness(np.vstack([front, pool[[*others, place]]])))

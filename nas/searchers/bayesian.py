@@ -15,7 +15,7 @@ import numpy as np
 from nas import pareto
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted
-from nas.searchers.belief import Belief, quality, updated
+from nas.searchers.belief import Belief, Chance, quality, updated, updated_chance
 from nas.searchers.candidates import Candidate, Candidates
 from nas.searchers.evidence import Evidence, front_of, losses_of
 from nas.searchers.members import Member
@@ -61,7 +61,7 @@ class State:
     """
     Attributes:
         pool: random architectures and children of the front, the latest last.
-        candidates, belief: remembered; computed anew where missing.
+        candidates, belief, chance: remembered; computed anew where missing.
     """
 
     context: Context
@@ -69,6 +69,7 @@ class State:
     candidates: Candidates
     pool: list[Drawn] = field(default_factory=list)
     belief: Belief | None = None
+    chance: Chance | None = None
 
     def pooled(self) -> list[Candidate]:
         """The pool as candidates."""
@@ -82,7 +83,7 @@ class State:
     def forget(self) -> None:
         """Drops what is remembered where that has become too much."""
         if self.candidates.forget():
-            self.belief = None
+            self.belief = self.chance = None
             for drawn in self.pool:
                 drawn.candidate = None
 
@@ -124,10 +125,10 @@ class BayesianOptimization:
         if len(evidence.members) + len(evidence.pending) < self.initial:
             return first_new(context, rng, spread(state, rng))
         try:
-            state.belief = _updated(state)
+            belief = _updated(state)
         except Unfit as reason:
             return first_new(context, rng, evolved(state, rng, str(reason)))
-        proposal = _best(state, state.belief)
+        proposal = _best(state, belief)
         if proposal is None:
             return first_new(context, rng, evolved(state, rng, "the model hopes for nothing"))
         return first_new(context, rng, [proposal])
@@ -136,7 +137,7 @@ class BayesianOptimization:
         """How good the model of each objective is, by leave-one-out (Kendall's tau, calibration)."""
         with one_thread():
             try:
-                belief = state.belief = _updated(state)
+                belief = _updated(state)
             except Unfit as reason:
                 return {"model": str(reason)}
             names = [state.context.objectives[place].name for place in belief.objectives]
@@ -208,8 +209,12 @@ def evolved(state: State, rng: np.random.Generator, reason: str) -> Iterator[Pro
 
 
 def _updated(state: State) -> Belief:
+    """What is believed given all told trials; raises `Unfit` where that is nothing."""
     state.forget()
-    return updated(state.belief, state.evidence, state.candidates, state.pooled())
+    given = state.evidence, state.candidates, state.pooled()
+    belief = state.belief = updated(state.belief, *given)
+    state.chance = updated_chance(state.chance, *given)
+    return belief
 
 
 # --- with a model --------------------------------------------------------------------------------------
@@ -284,7 +289,7 @@ def _score(state: State, belief: Belief) -> Score:
         for place in belief.objectives
         if (limit := objectives[place].limit) is not None
     }
-    chance = _chance_to_succeed(state)
+    chance = state.chance
 
     def score(candidates: Sequence[Candidate]) -> Floats:
         predictions = belief.predictions(candidates, pending)
@@ -297,28 +302,10 @@ def _score(state: State, belief: Belief) -> Score:
         for place, limit in limits.items():
             warp, prediction = predictions[place]
             gains = gains * warp.chance_below(limit, prediction)
-        return gains * chance(candidates)
+        return gains if chance is None else gains * chance.of(candidates)
 
     return score
 
 
 def _expected(warp: Warp, prediction: Normal) -> Below:
     return lambda levels: warp.expected_below(levels, prediction)
-
-
-def _chance_to_succeed(state: State) -> Score:
-    """Of each candidate: 1 - the share of failures among trials like it, weighted by how alike they are."""
-    members = state.evidence.members
-    bad = np.array([not np.isfinite(member.losses).all() for member in members])
-    if not bad.any():
-        return lambda candidates: np.ones(len(candidates))
-    features = state.candidates.features
-    there = features.blocks([state.candidates.row(member.trial) for member in members])[:1]
-
-    def chance(candidates: Sequence[Candidate]) -> Floats:
-        here = features.blocks([candidate.row for candidate in candidates])[:1]
-        distances = squared_distances(here, there)[0]
-        alike = np.exp(-distances / max(float(np.median(distances)) / 4, 1e-9))
-        return np.asarray((1 + alike @ ~bad) / (1 + alike.sum(axis=1)))
-
-    return chance

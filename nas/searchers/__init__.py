@@ -5,6 +5,7 @@ from nas.searchers.large_scale_evolution import LargeScaleEvolution
 from nas.searchers.lemonade import LEMONADE
 from nas.searchers.local_search import LocalSearch
 from nas.searchers.moead import MOEAD
+from nas.searchers.nao import NAO
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.nsga3 import NSGA3
 from nas.searchers.random_search import RandomSearch
@@ -15,6 +16,7 @@ from nas.searchers.smsemoa import SMSEMOA
 __all__ = [
     "LEMONADE",
     "MOEAD",
+    "NAO",
     "NSGA2",
     "NSGA3",
     "SMSEMOA",

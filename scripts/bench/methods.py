@@ -16,6 +16,7 @@ from nas.protocols import Searcher
 from nas.searchers import (
     LEMONADE,
     MOEAD,
+    NAO,
     NSGA2,
     NSGA3,
     SMSEMOA,
@@ -111,6 +112,7 @@ OURS: Mapping[str, Method] = {
     **ours("LargeScaleEvolution", LargeScaleEvolution(population=20)),
     **ours("GeneticCNN", GeneticCNN(population=20)),
     **ours("SimulatedAnnealing", SimulatedAnnealing()),
+    **ours("NAO", NAO(), slow=True, cap=200),
     **ours(RANDOM, RandomSearch()),
 }
 RIVALS: Mapping[str, Method] = {

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LEAST = 5
 """Successes without which nothing is learnt."""
 
-STEP, STEPS = 0.2, 50
+STEP, STEPS = 0.2, 25
 """Step sizes are STEP x 1, 2, 3 … STEPS. NAO_pytorch steps 1, 2, 3 … 50 along the gradient as it is; ours has
 a longest row of length 1, as the code's rows have, so that a step means the same whatever the predictor."""
 
@@ -114,11 +114,11 @@ class NAO:
     scalarisation: Setting = None
 
     def __post_init__(self) -> None:
-        counts = (self.initial, self.new, self.seeds, self.updates, self.hidden)
+        counts = (self.initial, self.new, self.pool, self.seeds, self.updates, self.hidden)
         if min(counts) < 1:
             raise ValueError(
-                f"`1 <= initial, new, seeds, updates, hidden` must hold, but got ({self.initial=}, "
-                f"{self.new=}, {self.seeds=}, {self.updates=}, {self.hidden=})"
+                f"`1 <= initial, new, pool, seeds, updates, hidden` must hold, but got ({self.initial=}, "
+                f"{self.new=}, {self.pool=}, {self.seeds=}, {self.updates=}, {self.hidden=})"
             )
         if not 0 < self.learning_rate < 1 or not 0 < self.trade_off < 1:
             raise ValueError(
@@ -223,7 +223,9 @@ def _mutations(context: Context, plan: Plan, rng: np.random.Generator) -> Iterat
 
 
 def _most_promising(model: Model, pool: list[Proposal]) -> list[Proposal]:
-    """The best predicted first, those that are read again with words the model knows."""
+    """The best predicted first."""
+    if not pool:
+        return []
     written = [model.script.write(proposal.architecture) for proposal in pool]
     value = model.codec.predict(model.codec.encode(model.vocabulary.rows(written)))
     return [pool[place] for place in np.argsort(-value, kind="stable").tolist()]
@@ -237,18 +239,21 @@ def _ascents(context: Context, model: Model, seeds: Sequence[Trial], known: set[
     codec, vocabulary, script = model.codec, model.vocabulary, model.script
     written = [script.write(seed.architecture) for seed in seeds]
     codes = codec.encode(vocabulary.rows(written))
-    slope, read, known = codec.gradient(codes), set(written), set(known)
+    slope, known = codec.gradient(codes), set(known)
+    read = {(seed.id, sentence) for seed, sentence in zip(seeds, written, strict=True)}
     for step in range(1, STEPS + 1):
         moved = codec.ascended(codes, slope, STEP * step)
         decoded = vocabulary.sentences(codec.decode(moved, vocabulary.allowed))
         for seed, code, sentence in zip(seeds, moved, decoded, strict=True):
-            if sentence in read:
+            if (seed.id, sentence) in read:
                 continue
-            read.add(sentence)
+            read.add((seed.id, sentence))
             arch = script.read(sentence)
             for candidate in _nearest(context, model, seed, code) if arch is None else [arch]:
                 key = context.identify(candidate)
-                if key not in known and not context.violation(context.exact(candidate)) > 0:
+                if key in known or context.violation(context.exact(candidate)) > 0:
+                    continue
+                if vocabulary.knows(script.write(candidate)):
                     known.add(key)
                     yield Proposal(candidate, (seed.id,), "gradient")
                     break

@@ -119,7 +119,7 @@ class GraphScript:
         return None
 
     def twins(self, arch: Architecture) -> list[Sentence]:
-        """Without dead nodes and no-ops; with two branches swapped (Luo et al. 2018, section 3.1), those of a sum."""
+        """Without dead nodes and no-ops; with branches of a sum swapped (Luo et al. 2018, section 3.1)."""
         sums = [
             (name, node.id)
             for name, graph in arch.graphs

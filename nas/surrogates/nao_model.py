@@ -157,11 +157,13 @@ class Codec:
             (slope,) = torch.autograd.grad(self.network.predict(codes).sum(), codes)
         slope = slope * (codes != 0).any(dim=-1, keepdim=True)
         longest = slope.norm(dim=-1).amax(dim=-1)[:, None, None]
-        return (slope / longest.clamp_min(1e-12)).detach()
+        unit: Tensor = (slope / longest.clamp_min(1e-12)).detach()
+        return unit
 
     def ascended(self, codes: Tensor, slope: Tensor, step: float) -> Tensor:
         """h' = h + eta df/dh (Luo et al. 2018, eq. 4), rows of length 1 again."""
-        return F.normalize(codes + step * slope, dim=-1)
+        moved: Tensor = F.normalize(codes + step * slope, dim=-1)
+        return moved
 
     def decode(self, codes: Tensor, allowed: NDArray[np.bool_]) -> Words:
         """The likeliest word at each place in turn, of those that `allowed` (`bool[L, V]`) has there."""

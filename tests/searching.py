@@ -58,8 +58,7 @@ SEARCHERS: dict[str, Any] = {
     "moead": MOEAD(population=8, neighbours=3),
     "moead, one": MOEAD(population=1, neighbours=1),
     "moead, neighbours > population": MOEAD(population=6, neighbours=50, crossover=1.0, mutation=0.3),
-    "nao": NAO(initial=8, new=20, pool=20, seeds=6, updates=3, hidden=8),
-    "nao, scalarised": NAO(4, 26, 20, 6, 2, 8, scalarisation={"kind": "chebyshev"}),
+    "nao": NAO(initial=8, new=24, pool=24, seeds=6, updates=3, hidden=8),
     "lemonade": LEMONADE(initial=4),
     "lemonade, one child": LEMONADE(initial=1, children=1),
 }

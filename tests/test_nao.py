@@ -300,3 +300,13 @@ def test_other_seeds_give_other_batches() -> None:
     for search in searches:
         run(search, 14, few_twos)
     assert proposals(searches[0]) == proposals(searches[1]) != proposals(searches[2])
+
+
+def test_a_scalarisation_says_who_is_best() -> None:
+    """Of error and twos the error alone: seeds are those of least error."""
+    objectives = (Objective("error"), Objective("twos", maximize=True))
+    weights = {"kind": "weighted_sum", "weights": {"error": 1, "twos": 0}}
+    search = make(NAO(15, 5, 5, 2, 20, 8, scalarisation=weights), objectives)
+    run(search, 16, lambda trial: {"error": float(sum(digits(trial))), "twos": float(digits(trial).count(2))})
+    places = np.argsort([trial.values["error"] for trial in search.trials[:15]], kind="stable")
+    assert search.trials[15].proposal.parents[0] in places[:4]

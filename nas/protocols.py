@@ -97,6 +97,24 @@ class SearchSpace(Protocol):
         ...
 
 
+@runtime_checkable
+class NumericSpace(Protocol):
+    """What a space has besides if its architectures are also points in a box, one number a choice."""
+
+    @property
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(lower, upper), `float64[d]` each."""
+        ...
+
+    def vector(self, arch: Architecture) -> NDArray[np.float64]:
+        """The point of `arch` (`float64[d]`), within the bounds."""
+        ...
+
+    def from_vector(self, x: NDArray[np.float64]) -> Architecture:
+        """The architecture nearest to `x` (`float64[d]`, also beyond the bounds); of its own point itself."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """A measured value with what else was seen: {"spread": …}, stored beside it."""

@@ -84,7 +84,7 @@ class GeneSpace(GraphSpace):
         self.graphs = tuple(name for name in self.genes if name != WHOLE)
         self.params = tuple(sorted(gene.name for gene in self.genes.get(WHOLE, ())))
         self.mixing = crossover
-        self._sizes = np.array([len(gene.choices) for gene in self._all_genes()])
+        self._sizes = np.array([len(gene.choices) for gene in self._all_genes()], dtype=np.int64)
         super().__init__(input_shape, classes)
 
     def _remember(self) -> None:
@@ -225,6 +225,35 @@ class GeneSpace(GraphSpace):
                 choices = gene.choices[1:] if len(gene.choices) <= 2 else gene.choices
                 rows += [float(on and value == choice) for choice in choices]
         return np.array(rows)
+
+    # --- points ------------------------------------------------------------------------------------
+
+    @property
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of each gene the place of its first and of its last choice (`float64[d]` each)."""
+        return np.zeros(len(self._sizes)), self._sizes.astype(np.float64) - 1
+
+    def vector(self, arch: Architecture) -> NDArray[np.float64]:
+        """Place of each gene's value among its choices, `float64[d]`; 0 for what does not matter.
+
+        Raises:
+            InvalidArchitecture: as `check_form` does.
+        """
+        return self._alleles(self.values(arch)).astype(np.float64)
+
+    def from_vector(self, x: NDArray[np.float64]) -> Architecture:
+        """The architecture of the places nearest to `x` (`float64[d]`), in its natural ids.
+
+        Raises:
+            ValueError: `x` is not one finite number a gene.
+        """
+        return self._assembled(self._of_alleles(self._nearest(x).tolist()))
+
+    def _nearest(self, x: NDArray[np.float64]) -> NDArray[np.int64]:
+        """`int64[d]`: `x` rounded, halves to even, within the bounds."""
+        if np.shape(x) != self._sizes.shape or not np.isfinite(x).all():
+            raise ValueError(f"a point must be {len(self._sizes)} finite numbers, but got {x!r}")
+        return np.clip(np.rint(x), *self.bounds).astype(np.int64)
 
     # --- values ------------------------------------------------------------------------------------
 

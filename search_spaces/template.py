@@ -5,10 +5,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas.architecture import Architecture, InvalidArchitecture, Node, Params, Scalar
 from nas.protocols import NothingToChange
@@ -40,6 +42,9 @@ TRIES = 10_000
 
 CHANGES, CROSSINGS = 10, 100
 """So many mutations and crossovers are drawn for one whose shapes fit."""
+
+NEAREST = 1000
+"""So many combinations are looked at for the nearest one whose shapes fit."""
 
 
 class TemplateSpace(GeneSpace):
@@ -217,6 +222,30 @@ class TemplateSpace(GeneSpace):
             if self._fits(child):
                 return child
         return a
+
+    def from_vector(self, x: NDArray[np.float64]) -> Architecture:
+        """The nearest architecture whose shapes fit (Euclidean), places that do not matter left out.
+
+        Best first from the rounded point; where none of `NEAREST` looked at fits, always the same one.
+        """
+        start = self._nearest(x)
+        heap = [(0.0, tuple(start.tolist()))]
+        known = {heap[0][1]}
+        for _ in range(NEAREST):
+            if not heap:
+                break
+            alleles = heappop(heap)[1]
+            values = self._of_alleles(alleles)
+            arch = self._assembled(values)
+            if self._fits(arch):
+                return arch
+            for place in self._changeable("net", values["net"]):
+                for step in (-1, 1):
+                    other = (*alleles[:place], alleles[place] + step, *alleles[place + 1 :])
+                    if 0 <= other[place] < self._sizes[place] and other not in known:
+                        known.add(other)
+                        heappush(heap, (float(((other - x) ** 2).sum()), other))
+        return self.sample(np.random.default_rng(0))
 
     def _fits(self, arch: Architecture) -> bool:
         return self._misfit(arch.graph()) is None

@@ -10,23 +10,30 @@ import numpy as np
 from nas.protocols import Exhausted, Objective, Wait
 from nas.search import Search
 from nas.searchers import (
+    GA,
     LEMONADE,
     MOEAD,
     NAO,
     NSGA2,
     NSGA3,
+    PSO,
     SMSEMOA,
+    BayesianOptimization,
     GeneticCNN,
     LargeScaleEvolution,
     LocalSearch,
     RandomSearch,
     RegularizedEvolution,
     SimulatedAnnealing,
+    nemo,
+    nsganet,
 )
 from nas.searchers.members import Member
 from nas.searchers.scalars import Chebyshev, WeightedSum
 from nas.trial import Failure, Proposal, Trial
+from search_spaces.chain import ChainSpace
 from search_spaces.nasbench_macro import NASBenchMacroSpace
+from search_spaces.template import TemplateSpace
 
 MACRO = NASBenchMacroSpace()
 SEARCHERS: dict[str, Any] = {
@@ -50,6 +57,8 @@ SEARCHERS: dict[str, Any] = {
     "nsga2": NSGA2(population=8),
     "nsga2, generations": NSGA2(population=6, offspring=None, crossover=1.0, mutation=0.3),
     "nsga2, one": NSGA2(population=1),
+    "nsganet": nsganet(population=8, offspring=8),
+    "nemo": nemo(population=8),
     "smsemoa": SMSEMOA(population=8),
     "smsemoa, one": SMSEMOA(population=1),
     "nsga3": NSGA3(population=8),
@@ -59,9 +68,19 @@ SEARCHERS: dict[str, Any] = {
     "moead, one": MOEAD(population=1, neighbours=1),
     "moead, neighbours > population": MOEAD(population=6, neighbours=50, crossover=1.0, mutation=0.3),
     "nao": NAO(initial=8, new=24, pool=24, seeds=6, updates=3, hidden=8),
+    "bayesian": BayesianOptimization(initial=4),
     "lemonade": LEMONADE(initial=4),
     "lemonade, one child": LEMONADE(initial=1, children=1),
+    "ga": GA(population=8),
+    "ga, one": GA(population=1),
+    "ga, generations, scalarised": GA(6, None, crossover=1.0, mutation=0.0, scalarisation=WeightedSum()),
+    "pso": PSO(population=8),
+    "pso, one": PSO(population=1),
+    "pso, scalarised": PSO(6, leaders=1, scalarisation={"kind": "chebyshev"}),
 }
+
+NUMERIC = (GA, PSO)
+"""Searchers of numeric spaces only."""
 
 PARAMS = Objective("params", exact=lambda a, s: s.cost(a).params)
 OBJECTIVES: dict[int, tuple[Objective, ...]] = {
@@ -122,6 +141,17 @@ def run(search: Search, trials: int, evaluate: Evaluate = measured) -> Exhausted
         if trial.outcome is None:
             tell(search, trial, evaluate)
     return ended
+
+
+def small_chain(searcher: Any, depth: int, op: str, *widths: int) -> Any:
+    """Chains of one op, repeated up to `depth` times; made of genes where numbers are needed."""
+    if not isinstance(searcher, NUMERIC):
+        return ChainSpace(
+            (1, 4, 4), depth=(1, depth), ops=(op,), kernels=(3,), widths=widths, strides=0, skips=False
+        )
+    node = {"op": op, "width": {"choice": list(widths)}} | ({"kernel": 3} if op == "conv" else {})
+    repeat = {"choice": list(range(1, depth + 1))}
+    return TemplateSpace((1, 4, 4), nodes=[{"nodes": [node], "repeat": repeat}])
 
 
 def proposals(search: Search) -> list[Proposal]:

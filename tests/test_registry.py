@@ -72,7 +72,10 @@ def test_a_class_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             {"popluation": 3},
             "'nsga2' has no option 'popluation', it must be one of population.*'population'?",
         ),
-        ({"zzz": 3}, "has no option 'zzz', it must be one of population, offspring, crossover, mutation$"),
+        (
+            {"zzz": 3},
+            "has no option 'zzz', it must be one of population, offspring, crossover, mutation, tournament$",
+        ),
         ({"population": 0}, "`1 <= population`"),
         ({"population": "many"}, "'nsga2': `population` must be a whole number, but got 'many'"),
     ],

@@ -8,17 +8,21 @@ from typing import Any
 import pytest
 
 from nas.searchers import (
+    GA,
     LEMONADE,
     MOEAD,
     NAO,
     NSGA2,
     NSGA3,
+    PSO,
     SMSEMOA,
     GeneticCNN,
     LargeScaleEvolution,
     LocalSearch,
     RegularizedEvolution,
     SimulatedAnnealing,
+    nemo,
+    nsganet,
 )
 
 
@@ -29,6 +33,9 @@ from nas.searchers import (
         (lambda: NSGA2(offspring=0), "`1 <= offspring`"),
         (lambda: NSGA2(crossover=1.5), "crossover"),
         (lambda: NSGA2(mutation=float("nan")), "mutation"),
+        (lambda: NSGA2(tournament="crowding"), r"tournament must be one of \['rank', 'dominance'\], but"),  # type: ignore[arg-type]
+        (lambda: nsganet(offspring=0), "`1 <= offspring`"),
+        (lambda: nemo(crossover=-1), "`0 <= crossover, mutation <= 1`"),
         (lambda: RegularizedEvolution(population=0), "`1 <= population`"),
         (lambda: RegularizedEvolution(sample=0), "`1 <= sample`"),
         (lambda: LocalSearch(starts=0), r"`1 <= starts` and `1 <= draws` must hold, but got \(self.starts=0"),
@@ -51,6 +58,19 @@ from nas.searchers import (
         (lambda: MOEAD(neighbours=0), "`1 <= population` and `1 <= neighbours`"),
         (lambda: MOEAD(crossover=1.5), "crossover"),
         (lambda: MOEAD(mutation=float("nan")), "mutation"),
+        (lambda: GA(population=0), "`1 <= population`"),
+        (lambda: GA(offspring=0), "`1 <= offspring`"),
+        (lambda: GA(crossover=1.5), "crossover"),
+        (lambda: GA(mutation=-0.1), "`mutation >= 0` and `0 < eta < inf` must hold, but got"),
+        (lambda: GA(mutation=float("nan")), "`mutation >= 0`"),
+        (lambda: GA(eta=0), "`0 < eta < inf`"),
+        (lambda: GA(scalarisation={"kind": "sum"}), "scalarisation.kind must be one of"),
+        (lambda: PSO(population=0), "`1 <= population` and `1 <= leaders`"),
+        (lambda: PSO(leaders=0), "`1 <= population` and `1 <= leaders`"),
+        (lambda: PSO(inertia=-1), "`0 <= inertia, cognitive, social < inf`"),
+        (lambda: PSO(social=float("nan")), "`0 <= inertia, cognitive, social < inf`"),
+        (lambda: PSO(speed=0), "`0 < speed <= 1`"),
+        (lambda: PSO(scalarisation={"kind": "sum"}), "scalarisation.kind must be one of"),
         (lambda: LEMONADE(initial=0), "`1 <= initial` and `1 <= children` must hold, but got"),
         (lambda: LEMONADE(children=-3), "`1 <= initial` and `1 <= children` must hold, but got"),
         (lambda: NAO(initial=0), "`1 <= initial, new, pool, seeds, updates, hidden` must hold, but got"),

@@ -12,7 +12,6 @@ import pytest
 from nas.protocols import Exhausted, Objective, Wait
 from nas.searchers import RandomSearch
 from nas.trial import Failure, Proposal, Trial
-from search_spaces.chain import ChainSpace
 from tests.searching import (
     MACRO,
     OBJECTIVES,
@@ -23,6 +22,7 @@ from tests.searching import (
     measured,
     proposals,
     run,
+    small_chain,
     tell,
 )
 
@@ -48,8 +48,9 @@ def test_no_network_twice_and_the_same_again(searcher: Any, objectives: int, in_
 
 
 @every_searcher
-def test_written_identity_keeps_twins(searcher: Any) -> None:
-    space = ChainSpace((1, 4, 4), depth=(1, 3), ops=("identity",), widths=(16,), strides=0, skips=False)
+def test_written_identity_keeps_twins(searcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.searchers.novelty.SAMPLES", 300)
+    space = small_chain(searcher, 3, "identity", 16)
     error = (Objective("depth", exact=lambda a, s: len(a.graph())),)
     written = make(searcher, error, space, identity="written")
     assert run(written, 99) is not None
@@ -108,10 +109,8 @@ def test_a_small_space_is_used_up_and_every_member_was_proposed(
 ) -> None:
     """Also where few random draws are made: the rest is walked to."""
     monkeypatch.setattr("nas.searchers.novelty.SAMPLES", 3)
-    space = ChainSpace(
-        (1, 4, 4), depth=(1, 3), ops=("conv",), kernels=(3,), widths=(8, 12), strides=0, skips=False
-    )
-    nodes = Objective("nodes", limit=limit, exact=lambda a, s: len(a.graph()))
+    space = small_chain(searcher, 3, "conv", 8, 12)
+    nodes = Objective("nodes", limit=limit, exact=lambda a, s: len(s.canonical(a).graph()))
     search = make(searcher, (nodes, PARAMS), space, in_flight=in_flight)
     said = run(search, 1000)
     assert isinstance(said, Exhausted)
@@ -124,8 +123,9 @@ def test_a_small_space_is_used_up_and_every_member_was_proposed(
 
 
 @every_searcher
-def test_a_space_of_one_architecture_ends(searcher: Any) -> None:
-    space = ChainSpace(depth=(1, 1), ops=("conv",), kernels=(3,), widths=(8,), strides=0, skips=False)
+def test_a_space_of_one_architecture_ends(searcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.searchers.novelty.SAMPLES", 300)
+    space = small_chain(searcher, 1, "conv", 8)
     search = make(searcher, (Objective("nodes", exact=lambda a, s: len(a.graph())),), space)
     assert isinstance(run(search, 5), Exhausted)
     assert len(search.trials) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,6 +57,6 @@ def front_of(members: list[Member]) -> list[Member]:
     return [allowed[place] for place in pareto.front(losses_of(allowed)).tolist()]
 
 
-def losses_of(members: list[Member]) -> Floats:
+def losses_of(members: Sequence[Member]) -> Floats:
     """`float64[n, m]`."""
     return np.array([member.losses for member in members])

@@ -266,36 +266,37 @@ def _ascents(context: Context, model: Model, seeds: Sequence[Trial], known: set[
                 continue
             read.add((seed.id, sentence))
             arch = script.read(sentence)
-            for candidate in _nearest(context, model, seed, code) if arch is None else [arch]:
+            start = [arch] if arch is not None and vocabulary.knows(script.write(arch)) else []
+            around = _nearest(context, model, arch or seed.architecture, code)
+            for candidate in chain(start, around):
                 key = context.identify(candidate)
                 if key in known or context.violation(context.exact(candidate)) > 0:
                     continue
-                if vocabulary.knows(script.write(candidate)):
-                    known.add(key)
-                    yield Proposal(candidate, (seed.id,), "gradient")
-                    break
+                known.add(key)
+                yield Proposal(candidate, (seed.id,), "gradient")
+                break
 
 
-def _nearest(context: Context, model: Model, seed: Trial, code: Tensor) -> Iterator[Architecture]:
-    """Architectures around a seed, those first whose sentence is likeliest under the code.
+def _nearest(context: Context, model: Model, start: Architecture, code: Tensor) -> Iterator[Architecture]:
+    """`start` and architectures around it, those first whose sentence is likeliest under the code.
 
-    The likeliest neighbour is moved to while the likelihood grows, `CLIMB` times at most.
+    The likeliest neighbour is moved to while the likelihood grows, `CLIMB` times at most. So also what was
+    decoded to something known, or to nothing that can be read, leads to something new.
     """
+    here, height = start, -np.inf
     weighed: dict[Sentence, tuple[float, Architecture]] = {}
-    here, height = seed.architecture, -np.inf
     for _ in range(CLIMB):
-        around = {model.script.write(arch): arch for arch in _neighbors(context.space, here)}
+        around = {model.script.write(arch): arch for arch in (here, *_neighbors(context.space, here))}
         fresh = [s for s in around if s not in weighed and model.vocabulary.knows(s)]
         if not fresh:
             break
         likelihoods = model.codec.log_likelihood(code, model.vocabulary.rows(fresh)).tolist()
-        weighed |= {s: (height, around[s]) for s, height in zip(fresh, likelihoods, strict=True)}
+        weighed |= {s: (value, around[s]) for s, value in zip(fresh, likelihoods, strict=True)}
         if max(likelihoods) <= height:
             break
         height = max(likelihoods)
         here = around[fresh[likelihoods.index(height)]]
-    order = sorted(weighed.values(), key=lambda pair: -pair[0])
-    return iter([arch for _, arch in order])
+    yield from [arch for _, arch in sorted(weighed.values(), key=lambda pair: -pair[0])]
 
 
 def _neighbors(space: SearchSpace, arch: Architecture) -> Sequence[Architecture]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from nas.protocols import Context, Exhausted
 from nas.searchers.members import Member
 from nas.searchers.novelty import child_of, first_new, widening
-from nas.searchers.selection import crowded_tournament, survivors
+from nas.searchers.selection import crowded_tournament, dominance_tournament, survivors
 from nas.trial import Proposal, Trial
+
+TOURNAMENTS = {"rank": crowded_tournament, "dominance": dominance_tournament}
+"""How a parent is chosen, by the name of the setting."""
 
 
 @dataclass(slots=True)
@@ -24,7 +28,7 @@ class State:
 
 @dataclass(frozen=True)
 class NSGA2:
-    """Binary tournaments by (rank, crowding), crossover, mutation, elitist survival. Duplicates are redrawn.
+    """Binary tournaments, crossover, mutation, elitist survival by (rank, crowding). Duplicates are redrawn.
 
     The defaults were chosen on NAS-Bench-Macro, by seeds other than those of the published comparison; the
     paper's are `offspring=None, crossover=0.9`.
@@ -35,15 +39,18 @@ class NSGA2:
             `population`, the generations of the paper. Nothing waits for a renewal.
         crossover: probability that a child has two parents.
         mutation: probability that a child of two parents is mutated as well; a child of one always is.
+        tournament: "rank", won by (rank, crowding) as in the paper, or "dominance", by dominance between the
+            two, then crowding, as in pymoo and NSGA-Net.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or there is no such tournament.
     """
 
     population: int = 20
     offspring: int | None = 1
     crossover: float = 0.25
     mutation: float = 1.0
+    tournament: Literal["rank", "dominance"] = "rank"
 
     def __post_init__(self) -> None:
         if self.population < 1 or (self.offspring is not None and self.offspring < 1):
@@ -55,6 +62,8 @@ class NSGA2:
             raise ValueError(
                 f"`0 <= crossover, mutation <= 1` must hold, but got ({self.crossover=}, {self.mutation=})"
             )
+        if self.tournament not in TOURNAMENTS:
+            raise ValueError(f"tournament must be one of {list(TOURNAMENTS)}, but got {self.tournament!r}")
 
     def init(self, context: Context) -> State:
         return State(context)
@@ -70,8 +79,9 @@ class NSGA2:
         self, context: Context, population: list[Member], rng: np.random.Generator
     ) -> Iterator[Proposal]:
         """Children of parents that are chosen anew for each draw: where one has none left, another has."""
+        chosen = TOURNAMENTS[self.tournament]
         for changes in widening():
-            first, second = (crowded_tournament(population, rng).trial for _ in range(2))
+            first, second = (chosen(population, rng).trial for _ in range(2))
             yield child_of(context.space, first, second, changes, self.crossover, self.mutation, rng)
 
     def proposed(self, state: State, trial: Trial) -> State:

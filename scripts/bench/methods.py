@@ -14,18 +14,23 @@ from bench.ours import Own
 from bench.tables import Table
 from nas.protocols import Searcher
 from nas.searchers import (
+    GA,
     LEMONADE,
     MOEAD,
     NAO,
     NSGA2,
     NSGA3,
+    PSO,
     SMSEMOA,
+    BayesianOptimization,
     GeneticCNN,
     LargeScaleEvolution,
     LocalSearch,
     RandomSearch,
     RegularizedEvolution,
     SimulatedAnnealing,
+    nemo,
+    nsganet,
 )
 
 Start = Callable[[Table, int], Optimizer]
@@ -103,6 +108,8 @@ RANDOM = "RandomSearch"
 OURS: Mapping[str, Method] = {
     **ours("NSGA2", NSGA2(population=20), twins=PYMOO_NSGA2),
     **ours("NSGA2-generational", NSGA2(population=20, offspring=None)),
+    **ours("nsganet", nsganet(population=20, offspring=20)),
+    **ours("nemo", nemo(population=20)),
     **ours("SMSEMOA", SMSEMOA(population=20), twins=("pymoo-SMSEMOA",)),
     **ours("NSGA3", NSGA3(population=20), twins=("pymoo-NSGA3",)),
     **ours("MOEAD", MOEAD(population=20), twins=("pymoo-MOEAD",)),
@@ -113,6 +120,9 @@ OURS: Mapping[str, Method] = {
     **ours("GeneticCNN", GeneticCNN(population=20)),
     **ours("SimulatedAnnealing", SimulatedAnnealing()),
     **ours("NAO", NAO(), slow=True, cap=200),
+    **ours("GA", GA(population=20)),
+    **ours("PSO", PSO(population=20)),
+    **ours("BayesianOptimization", BayesianOptimization(), knows_cost=True),
     **ours(RANDOM, RandomSearch()),
 }
 RIVALS: Mapping[str, Method] = {

@@ -1,0 +1,299 @@
+"""Bayesian optimisation: trained next is what is expected to add most hypervolume.
+
+The objectives that training tells are modelled by Gaussian processes, on a log scale where that is likelier;
+exact ones are known. Expected hypervolume improvement is exact in any number of objectives
+(`nas.surrogates.ehvi`); with one objective it is expected improvement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from nas import pareto
+from nas.architecture import Architecture
+from nas.protocols import Context, Exhausted
+from nas.searchers.belief import Belief, updated
+from nas.searchers.candidates import Candidate, Candidates
+from nas.searchers.evidence import Evidence, front_of, losses_of
+from nas.searchers.members import Member
+from nas.searchers.novelty import child_of, first_new, widening
+from nas.surrogates.ehvi import Below, boxes, exactly, expected_improvement
+from nas.surrogates.features import BLOCKS, DEFAULT, squared_distances
+from nas.surrogates.model import Floats, Normal, Unfit
+from nas.surrogates.threads import one_thread
+from nas.surrogates.warp import Warp
+from nas.trial import Proposal, Trial
+
+POOL = 600
+"""Random candidates at a time."""
+
+FIRST = 200
+"""Random candidates that the first trials add together."""
+
+CENTRES = 12
+"""Neighbours of at least so many of the best trials are candidates; of the whole front if it is larger."""
+
+CLIMB = 8
+"""Most steps from the best candidate to a better neighbour of it."""
+
+MARGIN = 0.5
+"""How far beyond the worst losses the reference stands, in units of their range. With 0.1 the ends of a front
+that the first trials missed are never worth a look (NAS-Bench-Macro: gap 9 instead of 0.6 at 100)."""
+
+TIED = 1e-6
+"""Gains that differ relatively by less are equal, and the first is taken: so the order in which sums were
+made does not show."""
+
+
+@dataclass(slots=True)
+class Drawn:
+    """An architecture of the pool, and what is remembered of it."""
+
+    architecture: Architecture
+    candidate: Candidate | None = None
+
+
+@dataclass(slots=True)
+class State:
+    """
+    Attributes:
+        pool: random architectures and children of the front, the latest last.
+        candidates, belief: remembered; computed anew where missing.
+    """
+
+    context: Context
+    evidence: Evidence
+    candidates: Candidates
+    pool: list[Drawn] = field(default_factory=list)
+    belief: Belief | None = None
+
+    def pooled(self) -> list[Candidate]:
+        """The pool as candidates."""
+        found = []
+        for drawn in self.pool:
+            if drawn.candidate is None:
+                drawn.candidate = self.candidates.of(drawn.architecture)
+            found.append(drawn.candidate)
+        return found
+
+    def forget(self) -> None:
+        """Drops what is remembered where that has become too much."""
+        if self.candidates.forget():
+            self.belief = None
+            for drawn in self.pool:
+                drawn.candidate = None
+
+
+@dataclass(frozen=True)
+class BayesianOptimization:
+    """Gaussian processes and expected hypervolume improvement, for any space and number of objectives.
+
+    Attributes:
+        initial: trials before the first model, spread over what networks cost.
+        samples: random candidates that each trial adds, and as many children of the front.
+        blocks: what the model sees of an architecture, of `nas.surrogates.features.BLOCKS`.
+
+    Raises:
+        ValueError: `2 <= initial` or `1 <= samples` does not hold, or a block has no such name.
+    """
+
+    initial: int = 5
+    samples: int = 3
+    blocks: Sequence[str] = DEFAULT
+
+    def __post_init__(self) -> None:
+        if self.initial < 2 or self.samples < 1:
+            raise ValueError(
+                f"`2 <= initial` and `1 <= samples` must hold, but got ({self.initial=}, {self.samples=})"
+            )
+        if not self.blocks or not set(self.blocks) <= set(BLOCKS):
+            raise ValueError(f"blocks must be some of {', '.join(BLOCKS)}, but got {self.blocks!r}")
+
+    def init(self, context: Context) -> State:
+        return State(context, Evidence(context), Candidates(context, tuple(self.blocks)))
+
+    def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
+        with one_thread():
+            return self._ask(state, rng)
+
+    def _ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
+        context, evidence = state.context, state.evidence
+        if len(evidence.members) + len(evidence.pending) < self.initial:
+            return first_new(context, rng, spread(state, rng))
+        state.forget()
+        try:
+            state.belief = updated(state.belief, evidence, state.candidates, state.pooled())
+        except Unfit as reason:
+            return first_new(context, rng, evolved(state, rng, str(reason)))
+        proposal = _best(state, state.belief)
+        if proposal is None:
+            return first_new(context, rng, evolved(state, rng, "the model hopes for nothing"))
+        return first_new(context, rng, [proposal])
+
+    def proposed(self, state: State, trial: Trial) -> State:
+        state.evidence.proposed(trial)
+        return state
+
+    def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
+        space, evidence = state.context.space, state.evidence
+        evidence.told(trial)
+        early = len(evidence.members) <= self.initial
+        new = [space.sample(rng) for _ in range(-(-FIRST // self.initial) if early else self.samples)]
+        if not early:
+            new += [child.architecture for child in children(state, rng, [1] * self.samples)]
+        state.pool = [*state.pool, *map(Drawn, new)][-POOL:]
+        return state
+
+
+# --- without a model -----------------------------------------------------------------------------------
+
+
+def spread(state: State, rng: np.random.Generator) -> list[Proposal]:
+    """Of random architectures the one that costs most unlike all proposed ones; at first the cheapest."""
+    evidence, candidates = state.evidence, state.candidates
+    asked = [candidates.row(member.trial) for member in evidence.members]
+    asked += [candidates.row(trial) for trial in evidence.pending.values()]
+    drawn = [candidates.of(state.context.space.sample(rng)) for _ in range(FIRST // (4 if asked else 2))]
+    drawn = list(candidates.open(drawn).values())
+    if not drawn:
+        return []
+    sizes = candidates.features.sizes([candidate.row for candidate in drawn])[:, :2]
+    if asked:
+        others = candidates.features.sizes(asked)[:, :2]
+        scale = np.maximum(np.concatenate([sizes, others]).std(axis=0), 1e-9)
+        distances = squared_distances([sizes / scale], [others / scale])[0]
+        chosen = int(distances.min(axis=1).argmax())
+    else:
+        chosen = int(sizes[:, 1].argmin())
+    return [Proposal(drawn[chosen].architecture, origin="spread")]
+
+
+def children(state: State, rng: np.random.Generator, changes: Iterable[int]) -> Iterator[Proposal]:
+    """Children of members of the front, one for each number of changes."""
+    front = front_of(state.evidence.succeeded)
+    if not front:
+        return
+    for number in changes:
+        first, second = (front[int(place)].trial for place in rng.integers(len(front), size=2))
+        yield child_of(state.context.space, first, second, number, 0.25, 0.5, rng)
+
+
+def evolved(state: State, rng: np.random.Generator, reason: str) -> Iterator[Proposal]:
+    """Children of the front in place of what a model would have proposed; their origin says why."""
+    for child in children(state, rng, widening()):
+        yield replace(child, origin=f"{child.origin} ({reason})")
+
+
+# --- with a model --------------------------------------------------------------------------------------
+
+Score = Callable[[Sequence[Candidate]], Floats]
+
+
+def _best(state: State, belief: Belief) -> Proposal | None:
+    """The candidate of the largest expected gain, or a neighbour's neighbour of it; None if there is none."""
+    candidates = state.candidates
+    centres = _centres(state.evidence.succeeded)
+    parents: dict[str, int] = {}
+    near: list[Candidate] = []
+    for member in centres:
+        for neighbor in candidates.neighbors(member.trial.architecture):
+            parents.setdefault(neighbor.key, member.trial.id)
+            near.append(neighbor)
+    there = candidates.open([*near, *state.pooled()])
+    if not there:
+        return None
+    score = _score(state, belief)
+    chosen, gain = _first_best(list(there.values()), score)
+    for _ in range(CLIMB):
+        beyond = candidates.open(candidates.neighbors(chosen.architecture))
+        fresh = [candidate for key, candidate in beyond.items() if key not in there]
+        if not fresh:
+            break
+        there.update(beyond)
+        best, better = _first_best(fresh, score)
+        if not better > gain * (1 + TIED):
+            break
+        parents.setdefault(best.key, parents.get(chosen.key, -1))
+        chosen, gain = best, better
+    if not gain > 0:
+        return None
+    parent = parents.get(chosen.key, -1)
+    origin = "model: sample" if parent < 0 else "model: neighbor"
+    return Proposal(chosen.architecture, () if parent < 0 else (parent,), origin)
+
+
+def _first_best(candidates: Sequence[Candidate], score: Score) -> tuple[Candidate, float]:
+    gains = score(candidates)
+    largest = float(gains.max())
+    return candidates[int(np.argmax(gains >= largest - TIED * abs(largest)))], largest
+
+
+def _centres(members: list[Member]) -> list[Member]:
+    """The front, or the `CENTRES` members of the least ranks if it is smaller."""
+    front = front_of(members)
+    if len(front) >= CENTRES or len(front) == len(members):
+        return front
+    ranks = pareto.ranks(losses_of(members))
+    violations = np.array([member.violation for member in members])
+    order = np.lexsort((ranks, violations))
+    return [members[place] for place in order[:CENTRES].tolist()]
+
+
+def _score(state: State, belief: Belief) -> Score:
+    """Expected hypervolume improvement, times the probability to be within the limits and not to fail."""
+    evidence, objectives = state.evidence, state.context.objectives
+    pending = [state.candidates.of(trial.architecture) for trial in evidence.pending.values()]
+    members = evidence.succeeded
+    losses = losses_of(members)
+    within = losses[[member.violation <= 0 for member in members]]
+    if pending:
+        within = np.vstack([within, belief.losses(pending)])
+    span = np.ptp(losses, axis=0)
+    reference = losses.max(axis=0) + MARGIN * np.where(span > 0, span, 1.0)
+    cut = boxes(within, reference)
+    limits = {
+        place: objectives[place].loss(limit)
+        for place in belief.objectives
+        if (limit := objectives[place].limit) is not None
+    }
+    chance = _chance_to_succeed(state)
+
+    def score(candidates: Sequence[Candidate]) -> Floats:
+        predictions = belief.predictions(candidates, pending)
+        known = np.array([candidate.losses for candidate in candidates])
+        below: list[Below] = [
+            _expected(*predictions[place]) if place in predictions else exactly(known[:, place])
+            for place in range(len(objectives))
+        ]
+        gains = expected_improvement(below, *cut)
+        for place, limit in limits.items():
+            warp, prediction = predictions[place]
+            gains = gains * warp.chance_below(limit, prediction)
+        return gains * chance(candidates)
+
+    return score
+
+
+def _expected(warp: Warp, prediction: Normal) -> Below:
+    return lambda levels: warp.expected_below(levels, prediction)
+
+
+def _chance_to_succeed(state: State) -> Score:
+    """Of each candidate: 1 - the share of failures among trials like it, weighted by how alike they are."""
+    members = state.evidence.members
+    bad = np.array([not np.isfinite(member.losses).all() for member in members])
+    if not bad.any():
+        return lambda candidates: np.ones(len(candidates))
+    features = state.candidates.features
+    there = features.blocks([state.candidates.row(member.trial) for member in members])[:1]
+
+    def chance(candidates: Sequence[Candidate]) -> Floats:
+        here = features.blocks([candidate.row for candidate in candidates])[:1]
+        distances = squared_distances(here, there)[0]
+        alike = np.exp(-distances / max(float(np.median(distances)) / 4, 1e-9))
+        return np.asarray((1 + alike @ ~bad) / (1 + alike.sum(axis=1)))
+
+    return chance

@@ -1,0 +1,130 @@
+"""What the told trials make one believe of architectures that were not trained: a process an objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas import pareto
+from nas.searchers.box import Floats
+from nas.searchers.candidates import Candidate, Candidates
+from nas.searchers.evidence import Evidence, losses_of
+from nas.searchers.members import Member
+from nas.surrogates.gp import Kernel, Posterior, Scaling, fit_kernel
+from nas.surrogates.model import Normal, Unfit
+from nas.surrogates.warp import Warp, warps
+
+GROWTH = 1.25
+"""Hyperparameters are fitted anew when there are so many times more trials."""
+
+FITTED = 100
+"""They are fitted to at most so many trials, the best ones."""
+
+KEPT = 256
+"""A model holds at most so many trials when it is fitted anew: beyond, it is a local one of the best."""
+
+STEP = 64
+"""It is fitted anew after at most so many trials."""
+
+SCALED = 200
+"""So many architectures say what makes blocks of features comparable."""
+
+
+@dataclass(slots=True)
+class Belief:
+    """Processes given the first `told` successful trials.
+
+    Attributes:
+        base: number of trials that warps and hyperparameters were chosen by.
+        objectives: places of the modelled ones, in the order of warps and posteriors.
+    """
+
+    base: int
+    told: int
+    objectives: list[int]
+    warps: list[Warp]
+    posteriors: list[Posterior]
+
+    def predictions(
+        self, candidates: Sequence[Candidate], pending: Sequence[Candidate] = ()
+    ) -> dict[int, tuple[Warp, Normal]]:
+        """Of each modelled objective; `pending` ones are taken to come out as they are expected to.
+
+        That is Kriging believer (Ginsbourger et al. 2010, section 4.2): it makes what is around them less
+        uncertain, and nothing else.
+        """
+        rows, given = [c.row for c in candidates], [c.row for c in pending]
+        return {
+            place: (warp, posterior.predict(rows, given))
+            for place, warp, posterior in zip(self.objectives, self.warps, self.posteriors, strict=True)
+        }
+
+    def losses(self, candidates: Sequence[Candidate]) -> Floats:
+        """`float64[n, m]`: exact values as they are, the others as they are expected."""
+        found = np.array([candidate.losses for candidate in candidates])
+        for place, (warp, prediction) in self.predictions(candidates).items():
+            found[:, place] = warp.losses(prediction.mean)
+        return found
+
+
+def schedule(told: int) -> int:
+    """How many trials hyperparameters are fitted to while there are `told`: 2, 3 … 8, 10, 12, 15, 18 …"""
+    size = 2
+    while (following := min(max(size + 1, int(size * GROWTH)), size + STEP)) <= told:
+        size = following
+    return size
+
+
+def updated(
+    belief: Belief | None, evidence: Evidence, candidates: Candidates, sample: Sequence[Candidate]
+) -> Belief:
+    """The belief given all told trials; `belief` is what may be gone on from.
+
+    Raises:
+        Unfit: there are too few of them.
+    """
+    members = evidence.succeeded
+    if len(members) < 2:
+        raise Unfit(f"a model needs at least 2 trials that succeeded, but there are {len(members)}")
+    base = schedule(len(members))
+    if belief is None or belief.base != base or belief.told > len(members):
+        belief = _fitted(members[:base], np.flatnonzero(evidence.modelled).tolist(), candidates, sample)
+    for member in members[belief.told :]:
+        row = candidates.row(member.trial)
+        for place, warp, posterior in zip(belief.objectives, belief.warps, belief.posteriors, strict=True):
+            posterior.add(row, float(warp.targets(member.losses[place : place + 1])[0]))
+        belief.told += 1
+    return belief
+
+
+def _fitted(
+    members: Sequence[Member], objectives: list[int], candidates: Candidates, sample: Sequence[Candidate]
+) -> Belief:
+    """The belief given these trials, hyperparameters and all."""
+    losses = losses_of(members)
+    order = np.argsort(pareto.ranks(losses), kind="stable")
+    rows = np.array([candidates.row(member.trial) for member in members])
+    kept, best = np.sort(order[:KEPT]), np.sort(order[:FITTED])
+    features = candidates.features
+    scaling = Scaling.of(features.blocks([c.row for c in sample[:SCALED]] + rows[kept].tolist()))
+    belief = Belief(len(members), len(members), objectives, [], [])
+    for place in objectives:
+        warp, kernel = _likeliest(features.blocks(rows[best].tolist()), losses[best, place], scaling)
+        posterior = Posterior(kernel, features)
+        for row, target in zip(rows[kept].tolist(), warp.targets(losses[kept, place]).tolist(), strict=True):
+            posterior.add(row, target)
+        belief.warps.append(warp)
+        belief.posteriors.append(posterior)
+    return belief
+
+
+def _likeliest(blocks: Sequence[Floats], losses: Floats, scaling: Scaling) -> tuple[Warp, Kernel]:
+    """The warp with which the losses are likeliest, and its kernel."""
+    fits = []
+    for warp in warps(losses):
+        kernel, evidence = fit_kernel(blocks, warp.targets(losses), scaling)
+        fits.append((evidence + warp.jacobian, warp, kernel))
+    _, warp, kernel = max(fits, key=lambda fit: fit[0])
+    return warp, kernel

@@ -1,0 +1,121 @@
+"""A genetic algorithm on numbers: pymoo's SBX and polynomial mutation (Deb & Agrawal 1995, "Simulated Binary
+Crossover for Continuous Search Space"; Deb & Goyal 1996)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas.protocols import Context, Exhausted
+from nas.searchers import nsga2
+from nas.searchers.box import Floats
+from nas.searchers.members import Member
+from nas.searchers.novelty import changed, first_new, widening
+from nas.searchers.numeric import numeric
+from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
+from nas.searchers.selection import best, places, tournament
+from nas.trial import Proposal, Trial
+
+
+@dataclass(slots=True)
+class State(nsga2.State):
+    scalarisation: Scalarisation | None = None
+
+
+@dataclass(frozen=True)
+class GA:
+    """Binary tournaments, SBX, polynomial mutation, rounding to the nearest architecture; the best survive.
+
+    With several objectives the best is that of the first rank, then the least crowded, unless `scalarisation`
+    says otherwise. Less violation of limits goes first. A child that was proposed before is changed further
+    by the space's mutation.
+
+    Attributes:
+        population: survivors.
+        offspring: trials told between two renewals of the survivors; None for `population`, pymoo's.
+        crossover: probability that a child has two parents, pymoo's.
+        mutation: numbers of a child that mutate, on average; pymoo's.
+        eta: distribution index of both operators: the less, the further from the parents. pymoo's 15 and 20
+            are for real numbers, the 3 of its examples is for integers.
+        scalarisation: one number of several objectives, see `nas.searchers.scalars`.
+
+    Raises:
+        ValueError: a number is out of range, or the scalarisation is wrong.
+    """
+
+    population: int = 20
+    offspring: int | None = 1
+    crossover: float = 0.9
+    mutation: float = 1.0
+    eta: float = 3.0
+    scalarisation: Setting = None
+
+    def __post_init__(self) -> None:
+        nsga2.NSGA2(self.population, self.offspring, self.crossover)
+        if not (self.mutation >= 0 and 0 < self.eta < np.inf):
+            raise ValueError(
+                f"`mutation >= 0` and `0 < eta < inf` must hold, but got ({self.mutation=}, {self.eta=})"
+            )
+        scalarisation_of(self.scalarisation)
+
+    def init(self, context: Context) -> State:
+        numeric(context, "GA")
+        return State(context, scalarisation=bound(self.scalarisation, context))
+
+    def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
+        parents = state.population or state.offspring
+        if state.proposals < self.population or not parents:
+            return first_new(state.context, rng)
+        return first_new(state.context, rng, self._children(state, parents, rng))
+
+    def _children(self, state: State, parents: list[Member], rng: np.random.Generator) -> Iterator[Proposal]:
+        """Children of parents that are chosen anew for each draw: where two have none left, others have."""
+        context, space = state.context, numeric(state.context, "GA")
+        standing = places(parents, context.objectives, state.scalarisation, rng)
+        for changes in widening():
+            first, second = (parents[tournament(standing, rng)].trial for _ in range(2))
+            crosses = first.id != second.id and rng.random() < self.crossover
+            pair = (first, second) if crosses else (first,)
+            points = [space.vector(parent.architecture) for parent in pair]
+            x = crossed(points[0], points[1], *space.bounds, self.eta, rng) if crosses else points[0]
+            x = mutated(x, *space.bounds, self.eta, self.mutation, rng)
+            child = changed(context.space, space.from_vector(x), changes - 1, rng)
+            yield Proposal(child, tuple(p.id for p in pair), "crossover+mutate" if crosses else "mutate")
+
+    def proposed(self, state: State, trial: Trial) -> State:
+        state.proposals += 1
+        return state
+
+    def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
+        state.offspring.append(Member.of(state.context, trial))
+        due = self.population if not state.population or self.offspring is None else self.offspring
+        if len(state.offspring) >= due:
+            members = [*state.population, *state.offspring]
+            standing = places(members, state.context.objectives, state.scalarisation, rng)
+            state.population, state.offspring = best(members, self.population, standing), []
+        return state
+
+
+def crossed(
+    first: Floats, second: Floats, lower: Floats, upper: Floats, eta: float, rng: np.random.Generator
+) -> Floats:
+    """One of the two children of SBX, bounded, each number crossed with probability 1/2 (`float64[d]`)."""
+    from pymoo.operators.crossover.sbx import cross_sbx
+
+    children = cross_sbx(
+        np.array([[first], [second]]), lower, upper, np.full((1, 1), eta), prob_var=0.5,
+        prob_bin=np.full((1, 1), 0.5), random_state=rng,
+    )  # fmt: skip
+    return np.asarray(children[int(rng.integers(2)), 0])
+
+
+def mutated(
+    x: Floats, lower: Floats, upper: Floats, eta: float, numbers: float, rng: np.random.Generator
+) -> Floats:
+    """`x` after polynomial mutation of so many of its numbers, on average; bounded (`float64[d]`)."""
+    from pymoo.operators.mutation.pm import mut_pm
+
+    rate = np.array([min(numbers / max(len(x), 1), 1.0)])
+    return np.asarray(mut_pm(x[None], lower, upper, np.array([eta]), rate, False, random_state=rng)[0])

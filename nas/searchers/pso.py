@@ -1,0 +1,184 @@
+"""Particle swarm optimisation (Kennedy & Eberhart 1995, "Particle Swarm Optimization"; Shi & Eberhart 1998,
+"A modified particle swarm optimizer"). The equation is pymoo's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from nas.protocols import Context, Exhausted
+from nas.searchers.box import Floats
+from nas.searchers.members import Member
+from nas.searchers.novelty import changed, first_new, widening
+from nas.searchers.numeric import numeric
+from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
+from nas.searchers.selection import failed, places, tournament
+from nas.trial import Proposal, Trial
+
+STEPS = 4
+"""Moves that a particle makes for one proposal, until it is where nobody was."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Particle:
+    """A particle after its last proposal.
+
+    Attributes:
+        position, velocity: `float64[d]`; the position is not rounded.
+        best: the best trial it was at.
+        seed: of its next moves, so that a replay moves it alike.
+    """
+
+    position: Floats
+    velocity: Floats
+    best: Member
+    seed: int
+
+
+@dataclass(slots=True)
+class State:
+    """`swarm[i]` proposes the trials i, i + population, i + 2 population …"""
+
+    context: Context
+    scalarisation: Scalarisation | None = None
+    swarm: list[Particle] = field(default_factory=list)
+    proposals: int = 0
+
+
+@dataclass(frozen=True)
+class PSO:
+    """Particles fly towards the best they were at and the best of a leader; where they are is rounded.
+
+    A particle moves when its turn has come and its last trial was told, so nothing waits for the swarm. It
+    moves on until the architecture nearest to it is new; where that takes too long it is put beside its best
+    by the space's mutation. With several objectives the better is that of the first rank among the
+    particles' bests, then the least crowded, unless `scalarisation` says otherwise. Less violation of limits
+    goes first.
+
+    Attributes:
+        population: particles.
+        inertia, cognitive, social: w, c_1, c_2; pymoo's, which it then adapts.
+        speed: greatest velocity in ranges of each number. pymoo's .2 is for real numbers: of few choices it
+            rounds to none.
+        leaders: a leader is the best of so many particles, drawn for each turn; all give pymoo's.
+        scalarisation: one number of several objectives, see `nas.searchers.scalars`.
+
+    Raises:
+        ValueError: a number is out of range, or the scalarisation is wrong.
+    """
+
+    population: int = 20
+    inertia: float = 0.9
+    cognitive: float = 2.0
+    social: float = 2.0
+    speed: float = 0.5
+    leaders: int = 10
+    scalarisation: Setting = None
+
+    def __post_init__(self) -> None:
+        if self.population < 1 or self.leaders < 1:
+            raise ValueError(
+                "`1 <= population` and `1 <= leaders` must hold, but got "
+                f"({self.population=}, {self.leaders=})"
+            )
+        if not all(0 <= number < np.inf for number in (self.inertia, self.cognitive, self.social)):
+            raise ValueError(
+                "`0 <= inertia, cognitive, social < inf` must hold, but got "
+                f"({self.inertia=}, {self.cognitive=}, {self.social=})"
+            )
+        if not 0 < self.speed <= 1:
+            raise ValueError(f"`0 < speed <= 1` must hold, but got {self.speed=}")
+        scalarisation_of(self.scalarisation)
+
+    def init(self, context: Context) -> State:
+        numeric(context, "PSO")
+        return State(context, bound(self.scalarisation, context))
+
+    def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
+        place = state.proposals % self.population
+        if place >= len(state.swarm):
+            return first_new(state.context, rng)
+        return first_new(state.context, rng, self._draws(state, place, rng))
+
+    def _draws(self, state: State, place: int, rng: np.random.Generator) -> Iterator[Proposal]:
+        """Where the particle flies to, then mutations of its best."""
+        context, space = state.context, numeric(state.context, "PSO")
+        guides = self._guides(state, place, np.random.default_rng(state.swarm[place].seed))
+        parents = tuple(dict.fromkeys(guide.trial.id for guide in guides))
+        for particle in self._flight(state, place):
+            yield Proposal(space.from_vector(particle.position), parents, "swarm")
+        for changes in widening():
+            child = changed(context.space, guides[0].trial.architecture, changes, rng)
+            yield Proposal(child, parents[:1], "mutate")
+
+    def _guides(self, state: State, place: int, rng: np.random.Generator) -> tuple[Member, Member]:
+        """The best of the particle itself, and of its leader; twice the leader where all its own failed."""
+        own = state.swarm[place].best
+        bests = [particle.best for particle in state.swarm]
+        able = [best for best in bests if not failed(best)] or bests
+        standing = places(able, state.context.objectives, state.scalarisation, rng)
+        leader = able[tournament(standing, rng, self.leaders)]
+        return (leader if failed(own) else own), leader
+
+    def _flight(self, state: State, place: int) -> Iterator[Particle]:
+        """The particle after each of `STEPS` moves. It draws from the particle's seed only."""
+        space, particle = numeric(state.context, "PSO"), state.swarm[place]
+        rng = np.random.default_rng(particle.seed)
+        own, leader = (space.vector(guide.trial.architecture) for guide in self._guides(state, place, rng))
+        for _ in range(STEPS):
+            position, velocity = self.moved(particle, own, leader, *space.bounds, rng)
+            particle = replace(particle, position=position, velocity=velocity)
+            yield particle
+
+    def moved(
+        self, particle: Particle, own: Floats, leader: Floats, lower: Floats, upper: Floats,
+        rng: np.random.Generator,
+    ) -> tuple[Floats, Floats]:  # fmt: skip
+        """(position, velocity) after v <- w v + c_1 r_1 (own - x) + c_2 r_2 (leader - x), x <- x + v.
+
+        r_1, r_2 are uniform on [0, 1] for each number; v is cut at `speed`. A number that leaves the bounds
+        lands somewhere between where it was and the bound, as in pymoo.
+        """
+        from pymoo.algorithms.soo.nonconvex.pso import pso_equation
+        from pymoo.operators.repair.bounds_repair import repair_random_init
+
+        x, r1, r2 = particle.position[None], *rng.random((2, 1, len(own)))
+        position, velocity = pso_equation(
+            x, own[None], leader[None], particle.velocity[None], self.speed * (upper - lower),
+            self.inertia, self.cognitive, self.social, r1, r2,
+        )  # fmt: skip
+        return repair_random_init(position, x, lower, upper, random_state=rng)[0], velocity[0]
+
+    def proposed(self, state: State, trial: Trial) -> State:
+        """Moves the particle to where it proposed; off its flight, to the point of the architecture."""
+        place = state.proposals % self.population
+        state.proposals += 1
+        if place < len(state.swarm):
+            space = numeric(state.context, "PSO")
+            particle = state.swarm[place]
+            for particle in self._flight(state, place):
+                if space.from_vector(particle.position) == trial.architecture:
+                    break
+            else:
+                particle = replace(particle, position=space.vector(trial.architecture))
+            state.swarm[place] = particle
+        return state
+
+    def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
+        """Renews the best of its particle, which may then move again; of equals the younger is the best."""
+        member, seed = Member.of(state.context, trial), int(rng.integers(2**63))
+        if trial.id < self.population:
+            space = numeric(state.context, "PSO")
+            lower, upper = space.bounds
+            velocity = rng.random(len(lower)) * self.speed * (upper - lower)  # pymoo's "random"
+            state.swarm.append(Particle(space.vector(trial.architecture), velocity, member, seed))
+            return state
+        place = trial.id % self.population
+        members = [*(particle.best for particle in state.swarm), member]
+        standing = places(members, state.context.objectives, state.scalarisation, rng)
+        particle = state.swarm[place]
+        best = member if standing[-1] <= standing[place] else particle.best
+        state.swarm[place] = replace(particle, best=best, seed=seed)
+        return state

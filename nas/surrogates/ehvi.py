@@ -1,0 +1,116 @@
+"""Expected hypervolume improvement, exact for independent objectives, in any number of them.
+
+What no member of the front dominates is cut into boxes; the expected share of a box that a candidate would
+add is a product of differences of one-dimensional expectations (Yang et al. 2019, "Efficient computation of
+expected hypervolume improvement using box decomposition algorithms"). Objectives known exactly, modelled on a
+log scale or as they are may be mixed, since all that is needed of each is E[max(level - loss, 0)].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from nas import pareto
+from nas.surrogates.model import Floats
+
+Below = Callable[[Floats], Floats]
+"""levels `float64[k]` -> E[max(level - loss, 0)] of each candidate, `float64[n, k]`, 0 at -inf."""
+
+
+def boxes(front: Floats, reference: Floats) -> tuple[Floats, Floats]:
+    """Lower and upper corners (`float64[k, m]`) of disjoint boxes that fill what the front leaves.
+
+    That is all points below `reference` (`float64[m]`) which no row of `front` (`float64[f, m]`) dominates;
+    lower corners may be -inf.
+    """
+    front = np.unique(front[(front < reference).all(axis=1)], axis=0)  # in the order of the first objective
+    front = front[pareto.front(front)]
+    objectives = len(reference)
+    if objectives == 1:
+        return np.full((1, 1), -np.inf), np.minimum(front.min(axis=0, initial=np.inf), reference)[None]
+    if objectives == 2:
+        stairs = np.vstack([front, [reference[0], -np.inf]])
+        tops = np.concatenate([[reference[1]], front[:, 1]])
+        lefts = np.concatenate([[-np.inf], front[:, 0]])
+        lower = np.column_stack([lefts, np.full(len(lefts), -np.inf)])
+        return lower, np.column_stack([stairs[:, 0], tops])
+    bounds = local_upper_bounds(front, reference)[0]
+    # The region is all that lies below one of the bounds: seen from -inf, the part that -bounds dominate.
+    return _dominated_boxes(bounds)
+
+
+def local_upper_bounds(points: Floats, reference: Floats) -> tuple[Floats, Floats]:
+    """Corners of the region that no point dominates, and the points that define each.
+
+    Lacour, Klamroth and Fonseca 2017, "A box decomposition algorithm to compute the hypervolume indicator",
+    algorithm 1 with proposition 2.
+
+    Returns:
+        bounds `float64[k, m]`, and `float64[k, m, m]`: [i, j] is the point that defines coordinate j of i.
+    """
+    m = len(reference)
+    bounds = reference[None].astype(np.float64)
+    defining = np.full((1, m, m), -np.inf)
+    defining[0, np.arange(m), np.arange(m)] = reference
+    for point in points:
+        hit = (point < bounds).all(axis=1)
+        if not hit.any():
+            continue
+        old, makers = bounds[hit], defining[hit]
+        new_bounds, new_makers = [bounds[~hit]], [defining[~hit]]
+        for j in range(m):
+            others = np.delete(makers, j, axis=1)[:, :, j]  # coordinate j of the other defining points
+            kept = point[j] >= others.max(axis=1)
+            if kept.any():
+                moved, by = old[kept].copy(), makers[kept].copy()
+                moved[:, j], by[:, j] = point[j], point
+                new_bounds.append(moved)
+                new_makers.append(by)
+        bounds, defining = np.concatenate(new_bounds), np.concatenate(new_makers)
+    return bounds, defining
+
+
+def _dominated_boxes(bounds: Floats) -> tuple[Floats, Floats]:
+    """Disjoint boxes whose union is all that lies below one of the bounds (Lacour et al. 2017, section 4)."""
+    m = bounds.shape[1]
+    far = np.full(m, np.inf)
+    corners, makers = local_upper_bounds(-bounds, far)
+    # In the mirrored world a box reaches from the defining points to the local upper bound.
+    low = np.empty_like(corners)
+    low[:, 0] = makers[:, 0, 0]
+    for j in range(1, m):
+        low[:, j] = makers[:, :j, j].max(axis=1)
+    high = corners.copy()
+    high[:, 0] = np.inf
+    low[:, 0] = makers[:, 0, 0]
+    filled = (low < high).all(axis=1)
+    return -high[filled], -low[filled]
+
+
+def expected_improvement(below: Sequence[Below], lower: Floats, upper: Floats) -> Floats:
+    """Expected growth of the hypervolume by each candidate, `float64[n]`.
+
+    Args:
+        below: of each objective.
+        lower, upper: corners of the boxes that are left, `float64[k, m]`.
+    """
+    share: Floats | None = None
+    for j, expected in enumerate(below):
+        levels, places = np.unique(np.concatenate([lower[:, j], upper[:, j]]), return_inverse=True)
+        values = expected(levels)
+        part = values[:, places[len(lower) :]] - values[:, places[: len(lower)]]
+        share = part if share is None else share * part
+    if share is None:
+        raise ValueError("there must be at least one objective, but got none")
+    return np.asarray(share.sum(axis=1))
+
+
+def exactly(losses: Floats) -> Below:
+    """Of an objective whose values (`float64[n]`) are known."""
+
+    def below(levels: Floats) -> Floats:
+        return np.maximum(np.where(np.isfinite(levels), levels, -np.inf) - losses[:, None], 0.0)
+
+    return below

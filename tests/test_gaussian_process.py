@@ -1,0 +1,185 @@
+"""Features and the Gaussian process over them, against dense algebra and finite differences."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy.optimize import approx_fprime
+
+from nas.architecture import Architecture, Graph, Node
+from nas.surrogates import gp
+from nas.surrogates.features import BLOCKS, Features, graph_shape, squared_distances, wl_counts
+from nas.surrogates.gp import JITTER, Posterior, Scaling, fit_kernel
+from nas.surrogates.model import Unfit
+from search_spaces.nasbench201 import NASBench201Space
+from search_spaces.nasnet import NASNetSpace
+
+SPACE = NASBench201Space()
+
+
+def known(count: int, seed: int = 0) -> tuple[Features, list[int], np.ndarray]:
+    rng = np.random.default_rng(seed)
+    features = Features(SPACE)
+    architectures = [SPACE.sample(rng) for _ in range(count)]
+    targets = np.array(
+        [np.log(SPACE.cost(a).macs) + 0.1 * len(SPACE.canonical(a).graph("cell")) for a in architectures]
+    )
+    return features, features.rows(architectures), (targets - targets.mean()) / targets.std()
+
+
+# --- features ------------------------------------------------------------------------------------------
+
+
+def test_shape_of_a_diamond() -> None:
+    nodes = (Node(0, "input"), Node(1, "a", (0,)), Node(2, "b", (0, 1)), Node(3, "add", (0, 1, 2)))
+    longest, shortest = 4.0, 2.0
+    assert graph_shape(Graph(nodes)) == [4.0, 6.0, longest, shortest, pytest.approx(np.log(4))]
+
+
+def test_labels_by_hand() -> None:
+    graph = Graph((Node(0, "input"), Node(1, "conv", (0,)), Node(2, "conv", (0,)), Node(3, "add", (1, 2))))
+    arch = Architecture("any", (("cell", graph),))
+    alone, around, further = wl_counts(arch, 2)
+    assert alone == {"cell/input": 1, "cell/conv": 2, "cell/add": 1}
+    assert sorted(around.values()) == [1, 1, 2]  # the two convolutions stay alike
+    assert sorted(further.values()) == [1, 1, 2]
+    chain = Architecture(
+        "any", (("cell", Graph((Node(0, "input"), Node(1, "conv", (0,)), Node(2, "conv", (1,))))),)
+    )
+    assert wl_counts(chain, 1)[0]["cell/conv"] == 2
+    assert sorted(wl_counts(chain, 1)[1].values()) == [1, 1, 1]  # these do not
+
+
+def test_labels_do_not_see_ids_or_the_order_of_listing() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        arch = SPACE.canonical(SPACE.sample(rng))
+        moved = {node.id: node.id + 100 for node in arch.graph("cell")}
+        nodes = tuple(
+            Node(moved[n.id], n.op, tuple(moved[i] for i in n.inputs), n.params)
+            for n in arch.graph("cell").nodes
+        )
+        other = Architecture(arch.space, (("cell", Graph(nodes)),), arch.params)
+        assert wl_counts(arch, 2) == wl_counts(other, 2)
+
+
+def test_rows_hold_what_they_say_however_the_table_grew() -> None:
+    rng = np.random.default_rng(2)
+    space = NASNetSpace(cells=1)
+    architectures = [space.sample(rng) for _ in range(150)]
+    first, second = Features(space, BLOCKS), Features(space, BLOCKS)
+    rows = first.rows(architectures)
+    assert rows == list(range(150)) and first.rows(architectures) == rows and len(first) == 150
+    back = second.rows(architectures[::-1])[::-1]
+    for mine, other in zip(first.blocks(rows), second.blocks(back), strict=True):
+        here, there = squared_distances([mine], [mine]), squared_distances([other], [other])
+        np.testing.assert_allclose(here, there, atol=1e-9)
+    cost = space.cost(space.canonical(architectures[7]))
+    logs = np.log1p([cost.params, cost.macs, cost.peak_activation_bytes])
+    np.testing.assert_allclose(first.sizes([7])[0], logs)
+    ops = Counter(node.op for _, graph in space.canonical(architectures[7]).graphs for node in graph)
+    assert first.blocks([7])[BLOCKS.index("ops")].sum() == ops.total()
+
+
+def test_networks_written_differently_differ_in_the_written_block_only() -> None:
+    a, b = SPACE.decode("|none~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"), None
+    b = SPACE.decode("|none~0|+|none~0|none~1|+|skip_connect~0|nor_conv_1x1~1|none~2|")
+    features = Features(SPACE, BLOCKS)
+    written, *others = squared_distances(
+        features.blocks(features.rows([a])), features.blocks(features.rows([b]))
+    )
+    assert written > 0
+    assert not np.any(others)
+
+
+# --- the process ---------------------------------------------------------------------------------------
+
+
+def dense(features: Features, rows: list[int], kernel: gp.Kernel) -> np.ndarray:
+    """Prior covariance, block by block."""
+    blocks = features.blocks(rows)
+    scaled = [d / s for d, s in zip(squared_distances(blocks, blocks), kernel.scaling.distances, strict=True)]
+    smooth = kernel.variance * np.exp(
+        -sum(d / length for d, length in zip(scaled, kernel.lengths, strict=True))
+    )
+    products = kernel.scaling.products(blocks, blocks)
+    return np.asarray(smooth + sum(w * g for w, g in zip(kernel.weights, products, strict=True)))
+
+
+def test_posterior_against_dense_algebra() -> None:
+    features, rows, targets = known(60)
+    scaling = Scaling.of(features.blocks(rows[:50]))
+    kernel, _ = fit_kernel(features.blocks(rows[:40]), targets[:40], scaling)
+    posterior = Posterior(kernel, features)
+    for place in range(40):
+        posterior.add(rows[place], targets[place])
+        if place in (0, 10, 30):
+            posterior.predict(rows[:: place + 1])  # whatever was asked in between
+    later = features.rows([SPACE.sample(np.random.default_rng(i)) for i in range(90, 190)])  # new labels
+    everything = rows + later
+    covariance = dense(features, everything, kernel)
+    data, given = list(range(40)), [41, 55, 70]
+    noise = kernel.noise + JITTER
+    mean = covariance[:, data] @ np.linalg.solve(
+        covariance[np.ix_(data, data)] + noise * np.eye(40), targets[:40]
+    )
+    found = posterior.predict(everything, [everything[i] for i in given])
+    np.testing.assert_allclose(found.mean, mean, atol=1e-8)
+    data += given
+    inverse = np.linalg.inv(covariance[np.ix_(data, data)] + noise * np.eye(43))
+    left = covariance - covariance[:, data] @ inverse @ covariance[data]
+    np.testing.assert_allclose(found.std**2, np.maximum(np.diag(left), 1e-12), atol=1e-8)
+    data = data[:40]
+    inverse = np.linalg.inv(covariance[np.ix_(data, data)] + noise * np.eye(40))
+    left = covariance - covariance[:, data] @ inverse @ covariance[data]
+    np.testing.assert_allclose(posterior.covariance(later[:5], rows[:7]), left[60:65, :7], atol=1e-8)
+
+
+def test_the_gradient_is_that_of_the_likelihood(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, rows, targets = known(15)
+    seen = []
+
+    def check(function, start, **options):  # type: ignore[no-untyped-def]
+        off = start + 0.3 * np.sin(np.arange(len(start)))
+        seen.append((function(off)[1], approx_fprime(off, lambda x: function(x)[0], 1e-6)))
+        raise Unfit("seen")
+
+    monkeypatch.setattr(gp, "minimize", check)
+    with pytest.raises(Unfit):
+        fit_kernel(features.blocks(rows), targets, Scaling.of(features.blocks(rows)))
+    np.testing.assert_allclose(*seen[0], rtol=1e-3, atol=1e-4)
+
+
+def test_it_learns_and_knows_how_much() -> None:
+    """Of 150 networks, given 60: most of the variance, and about 90 % inside the 90 % interval."""
+    features, rows, targets = known(150, seed=4)
+    kernel, _ = fit_kernel(features.blocks(rows[:60]), targets[:60], Scaling.of(features.blocks(rows)))
+    posterior = Posterior(kernel, features)
+    for row, target in zip(rows[:60], targets[:60], strict=True):
+        posterior.add(row, target)
+    found = posterior.predict(rows[60:])
+    error = found.mean - targets[60:]
+    assert (error**2).mean() < 0.2 * targets.var()
+    inside = np.abs(error) < 1.645 * np.sqrt(found.std**2 + kernel.noise)
+    assert 0.75 <= inside.mean() <= 1
+
+
+@pytest.mark.parametrize("targets", [np.zeros(6), np.ones(6), np.array([1.0, -1.0] * 3)])
+def test_rows_that_are_all_one_architecture(targets: np.ndarray) -> None:
+    """The kernel without noise is singular."""
+    features = Features(SPACE)
+    rows = features.rows([SPACE.sample(np.random.default_rng(0))]) * 6
+    kernel, _ = fit_kernel(features.blocks(rows), targets, Scaling.of(features.blocks(rows)))
+    posterior = Posterior(kernel, features)
+    for row, target in zip(rows, targets, strict=True):
+        posterior.add(row, target)
+    found = posterior.predict(rows)
+    assert np.isfinite(found.mean).all() and (found.std > 0).all()
+
+
+def test_one_value_is_not_enough() -> None:
+    features, rows, targets = known(3)
+    with pytest.raises(Unfit, match="at least 2 values, but got 1"):
+        fit_kernel(features.blocks(rows[:1]), targets[:1], Scaling.of(features.blocks(rows)))

@@ -41,7 +41,7 @@ SAMPLES = 100
 """Random architectures whose words are known beside those of the trials."""
 
 NEIGHBORS, CLIMB = 100, 4
-"""Where sentences cannot be read: at most so many neighbours are weighed at once, and so many moves made."""
+"""Around what was decoded at most so many neighbours are weighed at once, and so many moves made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,9 @@ class NAO:
 
     An encoder, a predictor and a decoder are trained anew on all successes whenever `new` more trials were
     told. The codes of the `seeds` best move along the gradient of the predicted value, in growing steps,
-    until they were decoded to `pool` architectures that were not proposed before. Of these `new` are
-    proposed, the best predicted of each seed in turn. Where there are fewer, or nothing can be learnt, seeds
-    are mutated, and `Proposal.origin` says why.
+    until they were decoded to `pool` architectures that were not proposed before (what was, is left for its
+    likeliest neighbour). Of these `new` are proposed, the best predicted of each seed in turn. Where there
+    are fewer, or nothing can be learnt, seeds are mutated, and `Proposal.origin` says why.
 
     The target is 1 for the best and 0 for the worst, by place: of several objectives by (rank, crowding),
     unless `scalarisation` says otherwise. (The paper's is the accuracy, scaled; places do not depend on

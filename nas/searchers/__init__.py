@@ -7,6 +7,7 @@ from nas.searchers.large_scale_evolution import LargeScaleEvolution
 from nas.searchers.lemonade import LEMONADE
 from nas.searchers.local_search import LocalSearch
 from nas.searchers.moead import MOEAD
+from nas.searchers.nao import NAO
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.nsga3 import NSGA3
 from nas.searchers.pso import PSO
@@ -20,6 +21,7 @@ __all__ = [
     "GA",
     "LEMONADE",
     "MOEAD",
+    "NAO",
     "NSGA2",
     "NSGA3",
     "PSO",

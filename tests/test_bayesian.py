@@ -117,15 +117,15 @@ def test_more_than_two_objectives_and_none_to_model() -> None:
 
 
 def test_failures_are_kept_away_from() -> None:
-    """Networks that begin with a 2 fail; of random ones a third does."""
+    """Networks that begin with a 2 fail: a third of the random ones, and most of those with the least error."""
 
     def evaluate(trial: Trial) -> Any:
         return Failure("crash", "out of memory") if digits(trial)[0] == 2 else measured(trial)
 
     search = make(SEARCHER)
-    run(search, 50, evaluate)
+    run(search, 40, evaluate)
     failed = [not trial.ok for trial in search.trials]
-    assert sum(failed[25:]) < 25 / 4
+    assert 0 < sum(failed) and sum(failed[20:]) <= 2
 
 
 @pytest.mark.parametrize("limit", [93.0, 1.0])
@@ -148,9 +148,7 @@ def test_what_cannot_be_modelled_ends_in_evolution_or_goes_on(kind: str) -> None
             return {"error": 3.0, "loss": 1.0} if trial.id % 10 == 0 else Failure("crash", "no")
         if kind == "nan":
             return {"error": float("nan") if trial.id % 2 else 5.0, "loss": 1.0 + trial.id}
-        value = {"equal": 7.0, "identical": error_of(trial)["error"], "huge": 1e38 * (1 + trial.id % 3)}[
-            kind
-        ]
+        value = {"equal": 7.0, "identical": error_of(trial)["error"], "huge": 1e38 * (1 + trial.id % 3)}[kind]
         return {"error": value, "loss": value}
 
     search = make(SEARCHER, (Objective("error"), Objective("loss")))
@@ -193,9 +191,9 @@ def test_a_wider_neighbourhood_than_the_front() -> None:
     """With one objective the front is one trial, and the best dozen lends its neighbours."""
     losses = [[float(i)] for i in range(30)]
     members: list[Member] = [member(i, row) for i, row in enumerate(losses)]
-    assert [m.trial.id for m in module._centres(members)] == list(range(12))
+    assert [m.trial.id for m in module.centres(members)] == list(range(12))
     infeasible = [member(i, row, violation=1.0 if i < 25 else 0.0) for i, row in enumerate(losses)]
-    assert [m.trial.id for m in module._centres(infeasible)][:5] == [25, 26, 27, 28, 29]
+    assert [m.trial.id for m in module.centres(infeasible)][:5] == [25, 26, 27, 28, 29]
 
 
 def test_how_good_the_model_is() -> None:

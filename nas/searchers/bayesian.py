@@ -27,8 +27,18 @@ from nas.surrogates.threads import one_thread
 from nas.surrogates.warp import Warp
 from nas.trial import Proposal, Trial
 
-POOL = 600
-"""Random candidates at a time."""
+POOL = 800
+"""Candidates at a time: random ones, children of the front, and neighbours of the best."""
+
+
+NEAR = 10
+"""So many neighbours of the best trials become candidates with each trial, the latest trial's first."""
+
+NEIGHBORS = 100
+"""At most so many neighbours of one trial wait for that."""
+
+WAITING = 600
+"""At most so many neighbours wait altogether."""
 
 FIRST = 200
 """Random candidates that the first trials add together."""
@@ -36,7 +46,8 @@ FIRST = 200
 CENTRES = 12
 """Neighbours of at least so many of the best trials are candidates; of the whole front if it is larger."""
 
-CLIMB = 8
+
+CLIMB = 1
 """Most steps from the best candidate to a better neighbour of it."""
 
 MARGIN = 0.5
@@ -50,9 +61,10 @@ made does not show."""
 
 @dataclass(slots=True)
 class Drawn:
-    """An architecture of the pool, and what is remembered of it."""
+    """An architecture of the pool, the trial whose neighbour it is (or -1), and what is remembered of it."""
 
     architecture: Architecture
+    parent: int = -1
     candidate: Candidate | None = None
 
 
@@ -60,7 +72,8 @@ class Drawn:
 class State:
     """
     Attributes:
-        pool: random architectures and children of the front, the latest last.
+        pool: what may be proposed, the latest last.
+        waiting: neighbours of good trials, the latest last, that are not in the pool yet.
         candidates, belief, chance: remembered; computed anew where missing.
     """
 
@@ -68,6 +81,7 @@ class State:
     evidence: Evidence
     candidates: Candidates
     pool: list[Drawn] = field(default_factory=list)
+    waiting: list[Drawn] = field(default_factory=list)
     belief: Belief | None = None
     chance: Chance | None = None
 
@@ -152,12 +166,17 @@ class BayesianOptimization:
 
     def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
         space, evidence = state.context.space, state.evidence
-        evidence.told(trial)
+        member = evidence.told(trial)
         early = len(evidence.members) <= self.initial
         new = [space.sample(rng) for _ in range(-(-FIRST // self.initial) if early else self.samples)]
         if not early:
             new += [child.architecture for child in children(state, rng, [1] * self.samples)]
-        state.pool = [*state.pool, *map(Drawn, new)][-POOL:]
+        if any(centre is member for centre in centres(evidence.succeeded)):
+            near = space.neighbors(trial.architecture) if hasattr(space, "neighbors") else ()
+            order = rng.permutation(len(near))[:NEIGHBORS].tolist()
+            state.waiting = [*state.waiting, *(Drawn(near[place], trial.id) for place in order)][-WAITING:]
+        state.waiting, nearest = state.waiting[:-NEAR], state.waiting[-NEAR:]
+        state.pool = [*state.pool, *map(Drawn, new), *nearest][-POOL:]
         return state
 
 
@@ -225,14 +244,8 @@ Score = Callable[[Sequence[Candidate]], Floats]
 def _best(state: State, belief: Belief) -> Proposal | None:
     """The candidate of the largest expected gain, or a neighbour's neighbour of it; None if there is none."""
     candidates = state.candidates
-    centres = _centres(state.evidence.succeeded)
-    parents: dict[str, int] = {}
-    near: list[Candidate] = []
-    for member in centres:
-        for neighbor in candidates.neighbors(member.trial.architecture):
-            parents.setdefault(neighbor.key, member.trial.id)
-            near.append(neighbor)
-    there = candidates.open([*near, *state.pooled()])
+    there = candidates.open(state.pooled())
+    parents = {drawn.candidate.key: drawn.parent for drawn in state.pool if drawn.candidate is not None}
     if not there:
         return None
     score = _score(state, belief)
@@ -261,7 +274,7 @@ def _first_best(candidates: Sequence[Candidate], score: Score) -> tuple[Candidat
     return candidates[int(np.argmax(gains >= largest - TIED * abs(largest)))], largest
 
 
-def _centres(members: list[Member]) -> list[Member]:
+def centres(members: list[Member]) -> list[Member]:
     """The front, or the `CENTRES` members of the least ranks if it is smaller."""
     front = front_of(members)
     if len(front) >= CENTRES or len(front) == len(members):

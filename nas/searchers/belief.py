@@ -105,8 +105,7 @@ def updated_chance(
         blocks, fitted = candidates.features.blocks(rows[-FITTED:]), targets[:base][-FITTED:]
         scaling = Scaling.of(candidates.features.blocks([c.row for c in sample[:SCALED]] + rows))
         chance = Chance(base, base, Posterior(fit_kernel(blocks, fitted, scaling)[0], candidates.features))
-        for row, target in zip(rows, targets[:base][-KEPT:].tolist(), strict=True):
-            chance.posterior.add(row, target)
+        chance.posterior.begin(rows, targets[:base][-KEPT:])
     for member, target in zip(members[chance.told :], targets[chance.told :].tolist(), strict=True):
         chance.posterior.add(candidates.row(member.trial), target)
         chance.told += 1
@@ -168,8 +167,7 @@ def _fitted(
     for place in objectives:
         warp, kernel = _likeliest(features.blocks(rows[best].tolist()), losses[best, place], scaling)
         posterior = Posterior(kernel, features)
-        for row, target in zip(rows[kept].tolist(), warp.targets(losses[kept, place]).tolist(), strict=True):
-            posterior.add(row, target)
+        posterior.begin(rows[kept].tolist(), warp.targets(losses[kept, place]))
         belief.warps.append(warp)
         belief.posteriors.append(posterior)
     return belief

@@ -185,7 +185,7 @@ def test_ask_changes_nothing(searcher: Any, objectives: int) -> None:
         search.propose(first)
 
 
-MEMOISED = {"context", "around", "memo"}
+MEMOISED = {"context", "around", "memo", "wording"}
 """Parts of a state that `ask` may fill, since they are functions of the rest."""
 
 

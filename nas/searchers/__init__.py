@@ -10,6 +10,7 @@ from nas.searchers.local_search import LocalSearch
 from nas.searchers.mo_bananas import MOBANANAS
 from nas.searchers.moead import MOEAD
 from nas.searchers.msunas import MSuNAS
+from nas.searchers.nao import NAO
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.nsga3 import NSGA3
 from nas.searchers.pso import PSO
@@ -27,6 +28,7 @@ __all__ = [
     "LEMONADE",
     "MOBANANAS",
     "MOEAD",
+    "NAO",
     "NSGA2",
     "NSGA3",
     "PSO",

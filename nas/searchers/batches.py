@@ -18,6 +18,7 @@ from nas.searchers.evidence import Evidence, front_of
 from nas.searchers.members import Member
 from nas.searchers.novelty import changed, first_new, widening
 from nas.searchers.predicted import Encode, Predictor, encoding, fitted_to
+from nas.searchers.selection import failed
 from nas.surrogates.model import Model, Unfit
 from nas.trial import Proposal, Trial
 
@@ -149,7 +150,8 @@ def _past(state: State, model: Model, start: Start) -> Past:
     trials = [*(member.trial for member in members), *start.pending]
     known = {context.identify(trial.architecture) for trial in trials}
     then = replace(context, seen=known.__contains__)
-    evidence = Evidence(then, members, {trial.id: trial for trial in start.pending})
+    succeeded = [member for member in members if not failed(member)]
+    evidence = Evidence(then, members, succeeded, {trial.id: trial for trial in start.pending})
     predictor = fitted_to(evidence, state.encode, model, start.seed)
     return Past(evidence, predictor, predictor.members([trial.proposal for trial in start.pending]))
 

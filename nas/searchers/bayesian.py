@@ -15,7 +15,7 @@ import numpy as np
 from nas import pareto
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted
-from nas.searchers.belief import Belief, quality, updated
+from nas.searchers.belief import Belief, Chance, quality, updated, updated_chance
 from nas.searchers.candidates import Candidate, Candidates
 from nas.searchers.evidence import Evidence, front_of, losses_of
 from nas.searchers.members import Member
@@ -27,8 +27,18 @@ from nas.surrogates.threads import one_thread
 from nas.surrogates.warp import Warp
 from nas.trial import Proposal, Trial
 
-POOL = 600
-"""Random candidates at a time."""
+POOL = 800
+"""Candidates at a time: random ones, children of the front, and neighbours of the best."""
+
+
+NEAR = 10
+"""So many neighbours of the best trials become candidates with each trial, the latest trial's first."""
+
+NEIGHBORS = 100
+"""At most so many neighbours of one trial wait for that."""
+
+WAITING = 600
+"""At most so many neighbours wait altogether."""
 
 FIRST = 200
 """Random candidates that the first trials add together."""
@@ -36,7 +46,8 @@ FIRST = 200
 CENTRES = 12
 """Neighbours of at least so many of the best trials are candidates; of the whole front if it is larger."""
 
-CLIMB = 8
+
+CLIMB = 1
 """Most steps from the best candidate to a better neighbour of it."""
 
 MARGIN = 0.5
@@ -50,9 +61,10 @@ made does not show."""
 
 @dataclass(slots=True)
 class Drawn:
-    """An architecture of the pool, and what is remembered of it."""
+    """An architecture of the pool, the trial whose neighbour it is (or -1), and what is remembered of it."""
 
     architecture: Architecture
+    parent: int = -1
     candidate: Candidate | None = None
 
 
@@ -60,15 +72,18 @@ class Drawn:
 class State:
     """
     Attributes:
-        pool: random architectures and children of the front, the latest last.
-        candidates, belief: remembered; computed anew where missing.
+        pool: what may be proposed, the latest last.
+        waiting: neighbours of good trials, the latest last, that are not in the pool yet.
+        candidates, belief, chance: remembered; computed anew where missing.
     """
 
     context: Context
     evidence: Evidence
     candidates: Candidates
     pool: list[Drawn] = field(default_factory=list)
+    waiting: list[Drawn] = field(default_factory=list)
     belief: Belief | None = None
+    chance: Chance | None = None
 
     def pooled(self) -> list[Candidate]:
         """The pool as candidates."""
@@ -82,7 +97,7 @@ class State:
     def forget(self) -> None:
         """Drops what is remembered where that has become too much."""
         if self.candidates.forget():
-            self.belief = None
+            self.belief = self.chance = None
             for drawn in self.pool:
                 drawn.candidate = None
 
@@ -124,10 +139,10 @@ class BayesianOptimization:
         if len(evidence.members) + len(evidence.pending) < self.initial:
             return first_new(context, rng, spread(state, rng))
         try:
-            state.belief = _updated(state)
+            belief = _updated(state)
         except Unfit as reason:
             return first_new(context, rng, evolved(state, rng, str(reason)))
-        proposal = _best(state, state.belief)
+        proposal = _best(state, belief)
         if proposal is None:
             return first_new(context, rng, evolved(state, rng, "the model hopes for nothing"))
         return first_new(context, rng, [proposal])
@@ -136,7 +151,7 @@ class BayesianOptimization:
         """How good the model of each objective is, by leave-one-out (Kendall's tau, calibration)."""
         with one_thread():
             try:
-                belief = state.belief = _updated(state)
+                belief = _updated(state)
             except Unfit as reason:
                 return {"model": str(reason)}
             names = [state.context.objectives[place].name for place in belief.objectives]
@@ -151,12 +166,17 @@ class BayesianOptimization:
 
     def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
         space, evidence = state.context.space, state.evidence
-        evidence.told(trial)
+        member = evidence.told(trial)
         early = len(evidence.members) <= self.initial
         new = [space.sample(rng) for _ in range(-(-FIRST // self.initial) if early else self.samples)]
         if not early:
             new += [child.architecture for child in children(state, rng, [1] * self.samples)]
-        state.pool = [*state.pool, *map(Drawn, new)][-POOL:]
+        if any(centre is member for centre in centres(evidence.succeeded)):
+            near = space.neighbors(trial.architecture) if hasattr(space, "neighbors") else ()
+            order = rng.permutation(len(near))[:NEIGHBORS].tolist()
+            state.waiting = [*state.waiting, *(Drawn(near[place], trial.id) for place in order)][-WAITING:]
+        state.waiting, nearest = state.waiting[:-NEAR], state.waiting[-NEAR:]
+        state.pool = [*state.pool, *map(Drawn, new), *nearest][-POOL:]
         return state
 
 
@@ -208,8 +228,12 @@ def evolved(state: State, rng: np.random.Generator, reason: str) -> Iterator[Pro
 
 
 def _updated(state: State) -> Belief:
+    """What is believed given all told trials; raises `Unfit` where that is nothing."""
     state.forget()
-    return updated(state.belief, state.evidence, state.candidates, state.pooled())
+    given = state.evidence, state.candidates, state.pooled()
+    belief = state.belief = updated(state.belief, *given)
+    state.chance = updated_chance(state.chance, *given)
+    return belief
 
 
 # --- with a model --------------------------------------------------------------------------------------
@@ -220,14 +244,8 @@ Score = Callable[[Sequence[Candidate]], Floats]
 def _best(state: State, belief: Belief) -> Proposal | None:
     """The candidate of the largest expected gain, or a neighbour's neighbour of it; None if there is none."""
     candidates = state.candidates
-    centres = _centres(state.evidence.succeeded)
-    parents: dict[str, int] = {}
-    near: list[Candidate] = []
-    for member in centres:
-        for neighbor in candidates.neighbors(member.trial.architecture):
-            parents.setdefault(neighbor.key, member.trial.id)
-            near.append(neighbor)
-    there = candidates.open([*near, *state.pooled()])
+    there = candidates.open(state.pooled())
+    parents = {drawn.candidate.key: drawn.parent for drawn in state.pool if drawn.candidate is not None}
     if not there:
         return None
     score = _score(state, belief)
@@ -256,7 +274,7 @@ def _first_best(candidates: Sequence[Candidate], score: Score) -> tuple[Candidat
     return candidates[int(np.argmax(gains >= largest - TIED * abs(largest)))], largest
 
 
-def _centres(members: list[Member]) -> list[Member]:
+def centres(members: list[Member]) -> list[Member]:
     """The front, or the `CENTRES` members of the least ranks if it is smaller."""
     front = front_of(members)
     if len(front) >= CENTRES or len(front) == len(members):
@@ -284,7 +302,7 @@ def _score(state: State, belief: Belief) -> Score:
         for place in belief.objectives
         if (limit := objectives[place].limit) is not None
     }
-    chance = _chance_to_succeed(state)
+    chance = state.chance
 
     def score(candidates: Sequence[Candidate]) -> Floats:
         predictions = belief.predictions(candidates, pending)
@@ -297,28 +315,10 @@ def _score(state: State, belief: Belief) -> Score:
         for place, limit in limits.items():
             warp, prediction = predictions[place]
             gains = gains * warp.chance_below(limit, prediction)
-        return gains * chance(candidates)
+        return gains if chance is None else gains * chance.of(candidates)
 
     return score
 
 
 def _expected(warp: Warp, prediction: Normal) -> Below:
     return lambda levels: warp.expected_below(levels, prediction)
-
-
-def _chance_to_succeed(state: State) -> Score:
-    """Of each candidate: 1 - the share of failures among trials like it, weighted by how alike they are."""
-    members = state.evidence.members
-    bad = np.array([not np.isfinite(member.losses).all() for member in members])
-    if not bad.any():
-        return lambda candidates: np.ones(len(candidates))
-    features = state.candidates.features
-    there = features.blocks([state.candidates.row(member.trial) for member in members])[:1]
-
-    def chance(candidates: Sequence[Candidate]) -> Floats:
-        here = features.blocks([candidate.row for candidate in candidates])[:1]
-        distances = squared_distances(here, there)[0]
-        alike = np.exp(-distances / max(float(np.median(distances)) / 4, 1e-9))
-        return np.asarray((1 + alike @ ~bad) / (1 + alike.sum(axis=1)))
-
-    return chance

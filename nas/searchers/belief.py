@@ -13,6 +13,7 @@ from nas.searchers.box import Floats
 from nas.searchers.candidates import Candidate, Candidates
 from nas.searchers.evidence import Evidence, losses_of
 from nas.searchers.members import Member
+from nas.searchers.selection import failed
 from nas.surrogates.gp import Kernel, Posterior, Scaling, fit_kernel
 from nas.surrogates.model import Normal, Unfit
 from nas.surrogates.warp import Warp, warps
@@ -28,6 +29,9 @@ KEPT = 256
 
 STEP = 64
 """It is fitted anew after at most so many trials."""
+
+LEAST_CHANCE = 0.01
+"""What is left to an architecture that is sure to fail."""
 
 WIDTH = 1.6449
 """Half of a 90 % interval, in standard deviations."""
@@ -71,6 +75,41 @@ class Belief:
         for place, (warp, prediction) in self.predictions(candidates).items():
             found[:, place] = warp.losses(prediction.mean)
         return found
+
+
+@dataclass(slots=True)
+class Chance:
+    """A process of whether a trial succeeds (1) or fails (-1), given the first `told` trials of all."""
+
+    base: int
+    told: int
+    posterior: Posterior
+
+    def of(self, candidates: Sequence[Candidate]) -> Floats:
+        """Of each to succeed, `float64[n]`, never quite 0."""
+        mean = self.posterior.predict([c.row for c in candidates]).mean
+        return np.asarray(np.clip(0.5 + mean / 2, LEAST_CHANCE, 1.0))
+
+
+def updated_chance(
+    chance: Chance | None, evidence: Evidence, candidates: Candidates, sample: Sequence[Candidate]
+) -> Chance | None:
+    """The chance given all told trials; None while all failed, or none did. `chance`: as in `updated`."""
+    members = evidence.members
+    targets = np.where([failed(member) for member in members], -1.0, 1.0)
+    if len(np.unique(targets)) < 2:
+        return None
+    base = schedule(len(members))
+    if chance is None or chance.base != base or chance.told > len(members):
+        rows = [candidates.row(member.trial) for member in members[max(0, base - KEPT) : base]]
+        blocks, fitted = candidates.features.blocks(rows[-FITTED:]), targets[:base][-FITTED:]
+        scaling = Scaling.of(candidates.features.blocks([c.row for c in sample[:SCALED]] + rows))
+        chance = Chance(base, base, Posterior(fit_kernel(blocks, fitted, scaling)[0], candidates.features))
+        chance.posterior.begin(rows, targets[:base][-KEPT:])
+    for member, target in zip(members[chance.told :], targets[chance.told :].tolist(), strict=True):
+        chance.posterior.add(candidates.row(member.trial), target)
+        chance.told += 1
+    return chance
 
 
 def quality(posterior: Posterior) -> str:
@@ -128,8 +167,7 @@ def _fitted(
     for place in objectives:
         warp, kernel = _likeliest(features.blocks(rows[best].tolist()), losses[best, place], scaling)
         posterior = Posterior(kernel, features)
-        for row, target in zip(rows[kept].tolist(), warp.targets(losses[kept, place]).tolist(), strict=True):
-            posterior.add(row, target)
+        posterior.begin(rows[kept].tolist(), warp.targets(losses[kept, place]))
         belief.warps.append(warp)
         belief.posteriors.append(posterior)
     return belief

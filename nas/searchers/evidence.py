@@ -21,11 +21,13 @@ class Evidence:
     """
     Attributes:
         members: all told trials in the order of their ids, failed ones too.
+        succeeded: those of them with a finite value of every objective.
         pending: trial id -> trial whose outcome is open, in the order they were proposed.
     """
 
     context: Context
     members: list[Member] = field(default_factory=list)
+    succeeded: list[Member] = field(default_factory=list)
     pending: dict[int, Trial] = field(default_factory=dict)
 
     def proposed(self, trial: Trial) -> None:
@@ -35,12 +37,9 @@ class Evidence:
         del self.pending[trial.id]
         member = Member.of(self.context, trial)
         self.members.append(member)
+        if not failed(member):
+            self.succeeded.append(member)
         return member
-
-    @property
-    def succeeded(self) -> list[Member]:
-        """Those with a finite value of every objective."""
-        return [member for member in self.members if not failed(member)]
 
     @property
     def modelled(self) -> NDArray[np.bool_]:

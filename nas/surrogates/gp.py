@@ -187,6 +187,35 @@ class Posterior:
     def __len__(self) -> int:
         return len(self._data)
 
+    def begin(self, rows: Sequence[int], targets: Floats) -> None:
+        """The first values, `targets` (`float64[n]`) at these rows, all at once.
+
+        Raises:
+            Unfit: their covariance is not positive definite.
+        """
+        columns, n = self._cover(rows), len(rows)
+        self._room(n, len(self._columns))
+        data = self._at(columns)
+        noise = (self.kernel.noise + JITTER) * np.eye(n)
+        try:
+            self._factor[:n, :n] = np.linalg.cholesky(self.kernel.covariance(data, data) + noise)
+        except LinAlgError as error:
+            raise Unfit(f"the kernel of {n} values must be positive definite, but it is singular") from error
+        self._data, self._targets[:n] = columns, targets
+        lower = self._factor[:n, :n]
+        self._whitened[:n] = solve_triangular(lower, targets, lower=True, check_finite=False)
+        known = slice(0, len(self._columns))
+        self._condition(known)
+
+    def _condition(self, columns: slice) -> None:
+        """Fills what all data say of columns whose prior was written."""
+        n = len(self._data)
+        across = self.kernel.covariance(self._at(self._data), self._at(columns))
+        cross = solve_triangular(self._factor[:n, :n], across, lower=True, check_finite=False)
+        self._cross[:n, columns] = cross
+        self._mean[columns] = self._whitened[:n] @ cross
+        self._left[columns] -= np.einsum("ij,ij->j", cross, cross)
+
     def add(self, row: int, target: float) -> None:
         """One more value, `target` at this row of the features."""
         (column,) = self._cover([row])
@@ -249,11 +278,7 @@ class Posterior:
             self._left[columns] = self.kernel.variance + np.einsum("ij,ij->i", here[1], here[1])
             self._mean[columns] = 0.0
             if n:
-                across = self.kernel.covariance(self._at(self._data), here)
-                cross = solve_triangular(self._factor[:n, :n], across, lower=True, check_finite=False)
-                self._cross[:n, columns] = cross
-                self._mean[columns] = self._whitened[:n] @ cross
-                self._left[columns] -= np.einsum("ij,ij->j", cross, cross)
+                self._condition(columns)
         return [self._columns[row] for row in rows]
 
     def _place(self, rows: list[int], columns: slice) -> None:

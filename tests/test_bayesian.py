@@ -1,0 +1,242 @@
+"""Bayesian optimisation: what it proposes and why, beyond what every searcher promises."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nas.protocols import Objective
+from nas.searchers import Auto, BayesianOptimization, RandomSearch, nas_bowl
+from nas.searchers import bayesian as module
+from nas.searchers.belief import Belief, quality, schedule
+from nas.searchers.evidence import front_of
+from nas.searchers.members import Member
+from nas.trial import Failure, Trial
+from search_spaces.chain import ChainSpace
+from tests.searching import MACRO, OBJECTIVES, digits, make, measured, member, run, tell
+
+SEARCHER = BayesianOptimization(initial=4)
+
+
+def test_hyperparameters_are_fitted_at_growing_sizes() -> None:
+    sizes = sorted({schedule(told) for told in range(2, 2001)})
+    assert sizes[:12] == [2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 18, 22]
+    assert all(schedule(size) == size and schedule(size - 1) < size for size in sizes[1:])
+    assert max(np.diff(sizes)) == 64
+
+
+def error_of(trial: Trial) -> dict[str, float]:
+    """A smooth function with one best network, 22222222."""
+    return {"error": 5.0 + sum((2 - digit) ** 2 for digit in digits(trial))}
+
+
+def test_the_best_network_is_found_with_few_trials() -> None:
+    """Of 3,969 networks, in 40 trials, where random search is far from it."""
+    found = {}
+    for searcher in (SEARCHER, RandomSearch()):
+        search = make(searcher, OBJECTIVES[1])
+        run(search, 40, error_of)
+        found[type(searcher)] = min(trial.values["error"] for trial in search.trials)
+    assert found[BayesianOptimization] == 5.0
+    assert found[RandomSearch] > 6.0
+
+
+def test_first_trials_are_spread_over_the_costs() -> None:
+    search = make(BayesianOptimization(initial=8))
+    run(search, 8)
+    assert {trial.proposal.origin for trial in search.trials} == {"spread"}
+    costs = np.log([MACRO.cost(trial.architecture).params for trial in search.trials])
+    rng = np.random.default_rng(0)
+    random = [np.ptp(np.log([MACRO.cost(MACRO.sample(rng)).params for _ in range(8)])) for _ in range(50)]
+    assert np.ptp(costs) > np.quantile(random, 0.9)
+    assert np.diff(np.sort(costs)).max() < 0.6 * np.ptp(costs)
+
+
+def test_a_cold_ask_is_a_warm_ask() -> None:
+    """What is remembered between asks may be lost at any trial."""
+    search = make(SEARCHER)
+    run(search, 30, measured)
+    state: Any = search._state
+    for _ in range(6):
+        cold = make(SEARCHER)
+        for trial in search.trials:
+            cold.restore(trial)
+        warm_proposal, cold_proposal = search.ask(), cold.ask()
+        assert warm_proposal == cold_proposal
+        assert state is search._state
+        tell(search, search.propose(warm_proposal))  # type: ignore[arg-type]
+
+
+def test_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, forgetful = make(SEARCHER), make(SEARCHER)
+    run(usual, 20)
+    monkeypatch.setattr("nas.searchers.candidates.REMEMBERED", 100)
+    run(forgetful, 20)
+    assert len(forgetful._state.candidates.known) < len(usual._state.candidates.known)
+    assert [t.proposal for t in forgetful.trials] == [t.proposal for t in usual.trials]
+
+
+def test_restoring_fits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = make(SEARCHER)
+    run(search, 12)
+    restored = make(SEARCHER)
+    monkeypatch.setattr(module, "updated", pytest.fail)
+    for trial in search.trials:
+        restored.restore(trial)
+    assert not restored._state.candidates.known
+
+
+def test_pending_trials_are_not_proposed_around() -> None:
+    """Five at a time: with nothing new told, each next proposal is another, less like the open ones."""
+    search = make(SEARCHER, in_flight=5)
+    run(search, 20)
+    proposed = []
+    for _ in range(4):
+        proposal: Any = search.ask()
+        proposed.append(MACRO.code(proposal.architecture))
+        search.propose(proposal)
+    assert len(set(proposed)) == 4
+    state = search._state
+    belief: Belief = state.belief
+    pending = [state.candidates.of(trial.architecture) for trial in state.evidence.pending.values()]
+    ((_, alone),) = belief.predictions(pending).values()
+    ((_, given),) = belief.predictions(pending, pending).values()
+    assert (given.std < 0.7 * alone.std).all()
+    np.testing.assert_allclose(given.mean, alone.mean)
+
+
+def test_more_than_two_objectives_and_none_to_model() -> None:
+    most = Objective("most", maximize=True, exact=lambda arch, space: space.cost(arch).params)
+    for objectives in (OBJECTIVES[4], (most, OBJECTIVES[4][3])):
+        search = make(SEARCHER, objectives)
+        assert run(search, 20) is None
+        assert any(trial.proposal.origin.startswith("model") for trial in search.trials[10:])
+
+
+def test_failures_are_kept_away_from() -> None:
+    """Networks that begin with a 2 fail: a third of the random ones, and most of those with the least error."""
+
+    def evaluate(trial: Trial) -> Any:
+        return Failure("crash", "out of memory") if digits(trial)[0] == 2 else measured(trial)
+
+    search = make(SEARCHER)
+    run(search, 40, evaluate)
+    failed = [not trial.ok for trial in search.trials]
+    assert 0 < sum(failed) and sum(failed[20:]) <= 2
+
+
+@pytest.mark.parametrize("limit", [93.0, 1.0])
+def test_measured_limits(limit: float) -> None:
+    """Within it where that is possible; where nothing is, the search goes on towards it."""
+    objectives = (Objective("error", limit=limit), OBJECTIVES[2][1])
+    search = make(SEARCHER, objectives)
+    assert run(search, 40) is None
+    errors = np.array([trial.values["error"] for trial in search.trials])
+    if limit > 90:
+        assert (errors[20:] <= limit).mean() > 0.7
+    else:
+        assert errors[20:].mean() < errors[:20].mean()
+
+
+@pytest.mark.parametrize("kind", ["equal", "identical", "mostly failed", "nan", "huge"])
+def test_what_cannot_be_modelled_ends_in_evolution_or_goes_on(kind: str) -> None:
+    def evaluate(trial: Trial) -> Any:
+        if kind == "mostly failed":
+            return {"error": 3.0, "loss": 1.0} if trial.id % 10 == 0 else Failure("crash", "no")
+        if kind == "nan":
+            return {"error": float("nan") if trial.id % 2 else 5.0, "loss": 1.0 + trial.id}
+        value = {"equal": 7.0, "identical": error_of(trial)["error"], "huge": 1e38 * (1 + trial.id % 3)}[kind]
+        return {"error": value, "loss": value}
+
+    search = make(SEARCHER, (Objective("error"), Objective("loss")))
+    assert run(search, 25, evaluate) is None
+    if kind == "mostly failed":
+        assert "at least 2 trials that succeeded" in search.trials[6].proposal.origin
+
+
+def test_too_few_trials_say_so() -> None:
+    search = make(SEARCHER)
+    run(search, 8, lambda trial: Failure("crash", "no"))
+    assert {trial.proposal.origin for trial in search.trials} == {"spread", "sample"}
+    search = make(SEARCHER)
+    run(search, 8, lambda trial: measured(trial) if trial.id == 0 else Failure("crash", "no"))
+    assert (
+        "(a model needs at least 2 trials that succeeded, but there are 1)"
+        in search.trials[-1].proposal.origin
+    )
+
+
+def test_a_space_of_three_architectures() -> None:
+    space = ChainSpace((1, 4, 4), depth=(1, 3), ops=("identity",), widths=(16,), strides=0, skips=False)
+    search = make(Auto(), (Objective("depth", exact=lambda a, s: len(a.graph())),), space, identity="written")
+    ended = run(search, 99)
+    assert len(search.trials) == 3
+    assert ended is not None and "used up" in ended.reason
+
+
+def test_hundreds_of_trials_are_a_local_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.searchers.belief.KEPT", 20)
+    monkeypatch.setattr("nas.searchers.belief.STEP", 8)
+    search = make(SEARCHER)
+    run(search, 70)
+    (posterior,) = search._state.belief.posteriors
+    assert 20 <= len(posterior) < 28
+    assert front_of(search._state.evidence.succeeded)
+
+
+def test_a_wider_neighbourhood_than_the_front() -> None:
+    """With one objective the front is one trial, and the best dozen lends its neighbours."""
+    losses = [[float(i)] for i in range(30)]
+    members: list[Member] = [member(i, row) for i, row in enumerate(losses)]
+    assert [m.trial.id for m in module.centres(members)] == list(range(12))
+    infeasible = [member(i, row, violation=1.0 if i < 25 else 0.0) for i, row in enumerate(losses)]
+    assert [m.trial.id for m in module.centres(infeasible)][:5] == [25, 26, 27, 28, 29]
+
+
+def test_how_good_the_model_is() -> None:
+    search = make(SEARCHER, OBJECTIVES[3])
+    run(search, 40)
+    says = search.searcher_says()
+    assert list(says) == ["model of error", "model of twos"]
+    assert all(" within 90 % intervals (39 trials, each left out in turn)" in text for text in says.values())
+    before = copy.deepcopy(search.ask())
+    search.searcher_says()
+    assert search.ask() == before
+    tau = float(says["model of error"].split()[1].rstrip(","))
+    assert tau > 0.5
+    assert make(SEARCHER).searcher_says() == {}
+    assert make(RandomSearch()).searcher_says() == {}
+    few = make(SEARCHER)
+    run(few, 6, lambda trial: {"error": 1.0, "twos": 1.0} if trial.id < 2 else Failure("crash", "no"))
+    assert few.searcher_says() == {"model of error": "nothing to tell apart in 2 trials"}
+
+
+def test_leaving_out_is_exact() -> None:
+    search = make(SEARCHER)
+    run(search, 16)
+    (posterior,) = search._state.belief.posteriors
+    prediction, targets = posterior.leave_one_out()
+    rows = [row for row, column in posterior._columns.items() if column in posterior._data]
+    assert len(rows) == len(targets) == 15
+    assert "tau" in quality(posterior)
+    for place in (0, 7, 14):
+        other = type(posterior)(posterior.kernel, posterior._features)
+        order = sorted(rows, key=lambda row: posterior._data.index(posterior._columns[row]))
+        for i, row in enumerate(order):
+            if i != place:
+                other.add(row, targets[i])
+        expected = other.predict([order[place]])
+        std = np.sqrt(expected.std[0] ** 2 + posterior.kernel.noise + 1e-8)
+        assert (prediction.mean[place], prediction.std[place]) == pytest.approx(
+            (expected.mean[0], std), rel=1e-6
+        )
+
+
+def test_nas_bowl_sees_labels_only() -> None:
+    assert nas_bowl().blocks == ("ops", "wiring", "wiring2")
+    search = make(nas_bowl(initial=4))
+    assert run(search, 12) is None
+    assert search.trials[-1].proposal.origin.startswith("model")

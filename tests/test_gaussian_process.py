@@ -77,10 +77,17 @@ def test_rows_hold_what_they_say_however_the_table_grew() -> None:
         here, there = squared_distances([mine], [mine]), squared_distances([other], [other])
         np.testing.assert_allclose(here, there, atol=1e-9)
     cost = space.cost(space.canonical(architectures[7]))
-    logs = np.log1p([cost.params, cost.macs, cost.peak_activation_bytes])
-    np.testing.assert_allclose(first.sizes([7])[0], logs)
+    np.testing.assert_allclose(first.outlines([7])[0, :2], np.log1p([cost.params, cost.macs]))
+    assert first.outlines([7]).shape == (1, 2 + 2 * 5)  # two cells
     ops = Counter(node.op for _, graph in space.canonical(architectures[7]).graphs for node in graph)
     assert first.blocks([7])[BLOCKS.index("ops")].sum() == ops.total()
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_each_block_alone(block: str) -> None:
+    features = Features(SPACE, (block,))
+    (alone,) = features.blocks(features.rows([SPACE.sample(np.random.default_rng(3))]))
+    assert alone.any()
 
 
 def test_networks_written_differently_differ_in_the_written_block_only() -> None:

@@ -50,9 +50,9 @@ CENTRES = 12
 CLIMB = 1
 """Most steps from the best candidate to a better neighbour of it."""
 
-MARGIN = 0.5
-"""How far beyond the worst losses the reference stands, in units of their range. With 0.1 the ends of a front
-that the first trials missed are never worth a look (NAS-Bench-Macro: gap 9 instead of 0.6 at 100)."""
+MARGINS = (0.1, 0.1, 0.5)
+"""How far beyond the worst losses the reference stands, in units of their range, in turn. With .1 alone the
+ends of a front that the first trials missed may never be worth a look; with .5 alone its middle waits."""
 
 TIED = 1e-6
 """Gains that differ relatively by less are equal, and the first is taken: so the order in which sums were
@@ -192,7 +192,7 @@ class Auto(BayesianOptimization):
 
 
 def spread(state: State, rng: np.random.Generator) -> list[Proposal]:
-    """Of random architectures the one that costs most unlike all proposed ones; at first the cheapest."""
+    """Of random ones the architecture least like all proposed, in cost and shape; at first the cheapest."""
     evidence, candidates = state.evidence, state.candidates
     asked = [candidates.row(member.trial) for member in evidence.members]
     asked += [candidates.row(trial) for trial in evidence.pending.values()]
@@ -200,9 +200,9 @@ def spread(state: State, rng: np.random.Generator) -> list[Proposal]:
     drawn = list(candidates.open(drawn).values())
     if not drawn:
         return []
-    sizes = candidates.features.sizes([candidate.row for candidate in drawn])[:, :2]
+    sizes = candidates.features.outlines([candidate.row for candidate in drawn])
     if asked:
-        others = candidates.features.sizes(asked)[:, :2]
+        others = candidates.features.outlines(asked)
         scale = np.maximum(np.concatenate([sizes, others]).std(axis=0), 1e-9)
         distances = squared_distances([sizes / scale], [others / scale])[0]
         chosen = int(distances.min(axis=1).argmax())
@@ -295,7 +295,8 @@ def _score(state: State, belief: Belief) -> Score:
     if pending:
         within = np.vstack([within, belief.losses(pending)])
     span = np.ptp(losses, axis=0)
-    reference = losses.max(axis=0) + MARGIN * np.where(span > 0, span, 1.0)
+    margin = MARGINS[(len(evidence.members) + len(pending)) % len(MARGINS)]
+    reference = losses.max(axis=0) + margin * np.where(span > 0, span, 1.0)
     cut = boxes(within, reference)
     limits = {
         place: objectives[place].loss(limit)

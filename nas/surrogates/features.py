@@ -89,12 +89,12 @@ class Features:
     def __init__(self, space: SearchSpace, blocks: Sequence[str] = DEFAULT) -> None:
         self._space = space
         self._names = tuple(blocks)
-        self._steps = max((LABELS.index(name) for name in blocks if name in LABELS), default=-1)
+        self._labels = [name for name in LABELS if name in blocks]
         self._rows: dict[Architecture, int] = {}
         self._networks: dict[str, Mapping[str, Any]] = {}
         self._columns: dict[str, dict[str, int]] = {name: {} for name in LABELS}
         self._blocks: list[Floats] = [np.zeros((64, 0)) for _ in blocks]
-        self._sizes: list[Sequence[float]] = []
+        self._outlines: list[Sequence[float]] = []
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -107,9 +107,9 @@ class Features:
         """`float64[n, d_b]` of each block."""
         return [block[rows] for block in self._blocks]
 
-    def sizes(self, rows: Sequence[int]) -> Floats:
-        """`float64[n, 3]`: logs of `SIZES`."""
-        return np.array([self._sizes[row] for row in rows])
+    def outlines(self, rows: Sequence[int]) -> Floats:
+        """`float64[n, d]`: logs of parameters and MACs, then the shape of the graphs, whatever the blocks."""
+        return np.array([self._outlines[row] for row in rows])
 
     def _append(self, arch: Architecture) -> int:
         row = self._rows[arch] = len(self._rows)
@@ -117,7 +117,7 @@ class Features:
         network = self._networks.get(canonical.key)
         if network is None:
             network = self._networks[canonical.key] = self._of(canonical)
-        self._sizes.append([float(network[name][0]) for name in SIZES])
+        self._outlines.append([network["params"][0], network["macs"][0], *network["graph"]])
         for place, name in enumerate(self._names):
             values = self._space.encode(arch) if name == "written" else network[name]
             if isinstance(values, Mapping):
@@ -137,8 +137,12 @@ class Features:
         return {
             **{name: [math.log1p(max(0, size))] for name, size in zip(SIZES, sizes, strict=True)},
             "graph": [number for _, graph in canonical.graphs for number in graph_shape(graph)],
-            **dict(zip(LABELS, wl_counts(canonical, self._steps), strict=False)),
+            **(self._labelled(canonical) if self._labels else {}),
         }
+
+    def _labelled(self, canonical: Architecture) -> Mapping[str, Counts]:
+        steps = LABELS.index(self._labels[-1])
+        return dict(zip(LABELS, wl_counts(canonical, steps), strict=False))
 
     def _room(self, block: int, row: int, width: int) -> None:
         """Makes the block large enough for this row, in steps that double."""

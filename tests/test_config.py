@@ -171,12 +171,13 @@ def test_differences_are_named_and_run_is_free() -> None:
     assert differences(Settings(), Settings(run=RunSettings(trials=99, workers=4))) == []
     other = Settings(
         seed=3,
-        searcher=Component("auto"),
+        searcher=Component("nsga2", {"population": 12}),
         objectives=(Component("error"), Component("macs")),
         training=TrainingSettings(clip=None),
     )
     assert differences(Settings(), other) == [
         "objectives.1.name: 'params' in the study, 'macs' now",
+        "searcher.name: 'auto' in the study, 'nsga2' now",
         "searcher.population: 'nothing' in the study, 12 now",
         "study.seed: 0 in the study, 3 now",
         "training.clip: 5.0 in the study, None now",

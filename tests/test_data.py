@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -97,6 +97,7 @@ def test_split_is_a_partition_with_every_class_in_every_part(
 
 
 @given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=5), limit=st.integers(1, 160))
+@example(counts=[1, 1, 2, 2, 15], limit=4)
 def test_subset_is_stratified_and_exact(counts: list[int], limit: int) -> None:
     y = np.repeat(np.arange(len(counts)), counts)
     chosen = subset(y, limit, np.random.default_rng(limit))

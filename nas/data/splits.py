@@ -13,16 +13,18 @@ from nas.data.errors import DataError
 def subset(y: NDArray[np.int64], count: int | None, rng: np.random.Generator) -> NDArray[np.int64]:
     """At most `count` indices into `y` (None: all), each class by its share to within one image; sorted.
 
-    Image j of the n of its class, in random order, gets the place (j + 1/2) / n; the first `count`
-    places over all classes are taken.
+    What is left of `count` when shares are rounded down goes to the largest remainders, ties by lot.
     """
     if count is None or count >= len(y):
         return np.arange(len(y))
-    place = np.empty(len(y))
-    for label in np.unique(y):
-        members = np.flatnonzero(y == label)
-        place[members] = (rng.permutation(len(members)) + 0.5) / len(members)
-    return np.sort(np.lexsort((rng.random(len(y)), place))[:count])  # ties are broken by lot
+    labels, sizes = np.unique(y, return_counts=True)
+    taken, rest = np.divmod(sizes * count, len(y))
+    taken[np.lexsort((rng.random(len(labels)), -rest))[: count - taken.sum()]] += 1
+    chosen = [
+        rng.choice(np.flatnonzero(y == label), size, replace=False)
+        for label, size in zip(labels, taken.tolist(), strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))
 
 
 def split(

@@ -301,7 +301,8 @@ def _score(state: State, belief: Belief) -> Score:
     if pending:
         within = np.vstack([within, belief.losses(pending)])
     span = np.ptp(losses, axis=0)
-    doubtful = (len(evidence.members) + len(pending)) % DOUBTFUL == DOUBTFUL - 1
+    turn = (len(evidence.members) + len(pending)) % DOUBTFUL
+    doubtful = turn == DOUBTFUL - 1 and len(objectives) > 1
     margin, widened = (FAR, DOUBT) if doubtful else (MARGIN, 1.0)
     reference = losses.max(axis=0) + margin * np.where(span > 0, span, 1.0)
     cut = boxes(within, reference)

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from nas import pareto
-from nas.surrogates.ehvi import boxes, exactly, expected_improvement
+from nas.surrogates.ehvi import boxes, exactly, expected_hypervolume_improvement
 from nas.surrogates.model import Normal
 from nas.surrogates.warp import Warp
 
@@ -34,7 +34,7 @@ def test_a_known_candidate_adds_its_hypervolume() -> None:
         front, reference = rng.random((12, objectives)), np.full(objectives, 0.9)
         candidates = rng.random((30, objectives))
         below = [exactly(candidates[:, j]) for j in range(objectives)]
-        found = expected_improvement(below, *boxes(front, reference))
+        found = expected_hypervolume_improvement(below, *boxes(front, reference))
         before = pareto.hypervolume(front, reference)
         grown = [pareto.hypervolume(np.vstack([front, row]), reference) - before for row in candidates]
         np.testing.assert_allclose(found, grown, atol=1e-12)
@@ -54,7 +54,7 @@ def test_expectation_against_monte_carlo(objectives: int, log: bool) -> None:
     if objectives > 1:
         below.append(exactly(known))
         draws.append(np.full(20_000, 0.8))
-    (found,) = expected_improvement(below, *boxes(front, reference))
+    (found,) = expected_hypervolume_improvement(below, *boxes(front, reference))
     before = pareto.hypervolume(front, reference)
     gains = [
         pareto.hypervolume(np.vstack([front, row]), reference) - before for row in np.column_stack(draws)
@@ -75,4 +75,4 @@ def test_one_objective_is_expected_improvement() -> None:
 
 def test_there_must_be_an_objective() -> None:
     with pytest.raises(ValueError, match="at least one objective"):
-        expected_improvement([], np.zeros((1, 0)), np.zeros((1, 0)))
+        expected_hypervolume_improvement([], np.zeros((1, 0)), np.zeros((1, 0)))

@@ -16,11 +16,11 @@ from nas import pareto
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted
 from nas.searchers.belief import Belief, Chance, quality, updated, updated_chance
-from nas.searchers.candidates import Candidate, Candidates
+from nas.searchers.candidates import NEIGHBORS, Candidate, Candidates
 from nas.searchers.evidence import Evidence, front_of, losses_of
 from nas.searchers.members import Member
 from nas.searchers.novelty import child_of, first_new, widening
-from nas.surrogates.ehvi import Below, boxes, exactly, expected_improvement
+from nas.surrogates.ehvi import Below, boxes, exactly, expected_hypervolume_improvement
 from nas.surrogates.features import BLOCKS, DEFAULT, squared_distances
 from nas.surrogates.model import Floats, Normal, Unfit
 from nas.surrogates.threads import one_thread
@@ -30,12 +30,8 @@ from nas.trial import Proposal, Trial
 POOL = 800
 """Candidates at a time: random ones, children of the front, and neighbours of the best."""
 
-
 NEAR = 10
 """So many neighbours of the best trials become candidates with each trial, the latest trial's first."""
-
-NEIGHBORS = 100
-"""At most so many neighbours of one trial wait for that."""
 
 WAITING = 600
 """At most so many neighbours wait altogether."""
@@ -45,10 +41,6 @@ FIRST = 200
 
 CENTRES = 12
 """Neighbours of at least so many of the best trials are candidates; of the whole front if it is larger."""
-
-
-CLIMB = 1
-"""Most steps from the best candidate to a better neighbour of it."""
 
 MARGIN = 0.1
 """How far beyond the worst losses the reference stands, in units of their range."""
@@ -248,30 +240,25 @@ Score = Callable[[Sequence[Candidate]], Floats]
 
 
 def _best(state: State, belief: Belief) -> Proposal | None:
-    """The candidate of the largest expected gain, or a neighbour's neighbour of it; None if there is none."""
+    """The candidate of the largest expected gain, or a better neighbour of it; None where nothing is gained."""
     candidates = state.candidates
     there = candidates.open(state.pooled())
-    parents = {drawn.candidate.key: drawn.parent for drawn in state.pool if drawn.candidate is not None}
     if not there:
         return None
+    parents = {d.candidate.key: d.parent for d in state.pool if d.candidate is not None and d.parent >= 0}
     score = _score(state, belief)
     chosen, gain = _first_best(list(there.values()), score)
-    for _ in range(CLIMB):
-        beyond = candidates.open(candidates.neighbors(chosen.architecture))
-        fresh = [candidate for key, candidate in beyond.items() if key not in there]
-        if not fresh:
-            break
-        there.update(beyond)
+    parent = parents.get(chosen.key)
+    beyond = candidates.open(candidates.neighbors(chosen.architecture))
+    if fresh := [candidate for key, candidate in beyond.items() if key not in there]:
         best, better = _first_best(fresh, score)
-        if not better > gain * (1 + TIED):
-            break
-        parents.setdefault(best.key, parents.get(chosen.key, -1))
-        chosen, gain = best, better
+        if better > gain * (1 + TIED):
+            chosen, gain = best, better
     if not gain > 0:
         return None
-    parent = parents.get(chosen.key, -1)
-    origin = "model: sample" if parent < 0 else "model: neighbor"
-    return Proposal(chosen.architecture, () if parent < 0 else (parent,), origin)
+    if parent is None:
+        return Proposal(chosen.architecture, origin="model: sample")
+    return Proposal(chosen.architecture, (parent,), "model: neighbor")
 
 
 def _first_best(candidates: Sequence[Candidate], score: Score) -> tuple[Candidate, float]:
@@ -320,7 +307,7 @@ def _score(state: State, belief: Belief) -> Score:
             _expected(*predictions[place], widened) if place in predictions else exactly(known[:, place])
             for place in range(len(objectives))
         ]
-        gains = expected_improvement(below, *cut)
+        gains = expected_hypervolume_improvement(below, *cut)
         for place, limit in limits.items():
             warp, prediction = predictions[place]
             gains = gains * warp.chance_below(limit, prediction)

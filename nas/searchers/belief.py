@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from nas import pareto
 from nas.searchers.box import Floats
@@ -16,6 +15,7 @@ from nas.searchers.members import Member
 from nas.searchers.selection import failed
 from nas.surrogates.gp import Kernel, Posterior, Scaling, fit_kernel
 from nas.surrogates.model import Normal, Unfit
+from nas.surrogates.quality import judged
 from nas.surrogates.warp import Warp, warps
 
 GROWTH = 1.25
@@ -32,9 +32,6 @@ STEP = 64
 
 LEAST_CHANCE = 0.01
 """What is left to an architecture that is sure to fail."""
-
-WIDTH = 1.6449
-"""Half of a 90 % interval, in standard deviations."""
 
 SCALED = 200
 """So many architectures say what makes blocks of features comparable."""
@@ -96,9 +93,9 @@ def updated_chance(
 ) -> Chance | None:
     """The chance given all told trials; None while all failed, or none did. `chance`: as in `updated`."""
     members = evidence.members
-    targets = np.where([failed(member) for member in members], -1.0, 1.0)
-    if len(np.unique(targets)) < 2:
+    if len(evidence.succeeded) in (0, len(members)):
         return None
+    targets = np.where([failed(member) for member in members], -1.0, 1.0)
     base = schedule(len(members))
     if chance is None or chance.base != base or chance.told > len(members):
         rows = [candidates.row(member.trial) for member in members[max(0, base - KEPT) : base]]
@@ -117,10 +114,9 @@ def quality(posterior: Posterior) -> str:
     prediction, targets = posterior.leave_one_out()
     if len(targets) < 3 or np.ptp(targets) == 0:
         return f"nothing to tell apart in {len(targets)} trials"
-    tau = kendalltau(prediction.mean, targets).statistic
-    inside = np.abs(prediction.mean - targets) <= WIDTH * prediction.std
-    trials = f"{len(targets)} trials, each left out in turn"
-    return f"tau {tau:.2f}, {inside.mean():.0%} within 90 % intervals ({trials})"
+    found = judged(prediction, targets)
+    trials = f"{found.rows} trials, each left out in turn"
+    return f"tau {found.tau:.2f}, {found.covered:.0%} within 90 % intervals ({trials})"
 
 
 def schedule(told: int) -> int:

@@ -16,7 +16,7 @@ from nas.searchers.members import Member
 from nas.searchers.offspring import by_rank, children
 from nas.searchers.selection import survivors
 from nas.surrogates import Model, model_of
-from nas.trial import Proposal, Trial
+from nas.trial import Proposal
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,8 @@ class MSuNAS:
     def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
         return batches.ask(state, model_of(self.model), self._chosen, rng)
 
-    def proposed(self, state: State, trial: Trial) -> State:
-        return batches.proposed(state, trial)
-
-    def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
-        return batches.told(state, trial, rng)
+    proposed = staticmethod(batches.proposed)
+    told = staticmethod(batches.told)
 
     def _chosen(self, past: Past, count: int, rng: np.random.Generator) -> list[Proposal]:
         found = by_rank(past.members, self._evolved(past, rng))

@@ -15,7 +15,7 @@ from nas.searchers.members import Member
 from nas.searchers.offspring import fresh, one_change
 from nas.searchers.selection import archived, survivors
 from nas.surrogates import Model, model_of
-from nas.trial import Proposal, Trial
+from nas.trial import Proposal
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,8 @@ class SurrogateLocalSearch:
     def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
         return batches.ask(state, model_of(self.model), self._chosen, rng)
 
-    def proposed(self, state: State, trial: Trial) -> State:
-        return batches.proposed(state, trial)
-
-    def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
-        return batches.told(state, trial, rng)
+    proposed = staticmethod(batches.proposed)
+    told = staticmethod(batches.told)
 
     def _chosen(self, past: Past, count: int, rng: np.random.Generator) -> list[Proposal]:
         archive, found = self._searched(past, rng)

@@ -89,7 +89,7 @@ def _dominated_boxes(bounds: Floats) -> tuple[Floats, Floats]:
     return -high[filled], -low[filled]
 
 
-def expected_improvement(below: Sequence[Below], lower: Floats, upper: Floats) -> Floats:
+def expected_hypervolume_improvement(below: Sequence[Below], lower: Floats, upper: Floats) -> Floats:
     """Expected growth of the hypervolume by each candidate, `float64[n]`.
 
     Args:

@@ -240,7 +240,7 @@ Score = Callable[[Sequence[Candidate]], Floats]
 
 
 def _best(state: State, belief: Belief) -> Proposal | None:
-    """The candidate of the largest expected gain, or a better neighbour of it; None where nothing is gained."""
+    """The candidate of the largest expected gain, or a better neighbour of it; None if nothing gains."""
     candidates = state.candidates
     there = candidates.open(state.pooled())
     if not there:

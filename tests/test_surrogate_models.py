@@ -15,6 +15,7 @@ from nas.surrogates import (
     BestByCrossValidation,
     BoostedTrees,
     CARTs,
+    GaussianProcess,
     MLPEnsemble,
     PairwiseRanking,
     RandomForest,
@@ -33,6 +34,7 @@ QUICK: dict[str, Model] = {
     "boosted": BoostedTrees(members=3, trees=30),
     "mlp": MLPEnsemble(layers=3, epochs=60),
     "ranking": PairwiseRanking(),
+    "gp": GaussianProcess(),
     "best": BestByCrossValidation((RBF(), PairwiseRanking()), folds=4),
 }
 every_model = pytest.mark.parametrize("model", QUICK.values(), ids=QUICK)
@@ -196,6 +198,28 @@ def test_the_nets_steps_are_torchs_adam() -> None:
         assert mine[0] == pytest.approx(theirs.detach().numpy(), abs=1e-4)
 
 
+def test_the_process_is_scikit_learns_with_the_same_kernel() -> None:
+    from sklearn.gaussian_process import GaussianProcessRegressor, kernels
+
+    x, y = some(40)
+    new = some(25, seed=1)[0]
+    fitted = GaussianProcess(fitted=30).fit(x, y, np.random.default_rng(0))
+    kernel, distance = fitted.kernel, fitted.kernel.scaling.distances[0]
+    length = np.sqrt(kernel.lengths[0] * distance / 2)
+    centred = x.mean(axis=0)
+    theirs = GaussianProcessRegressor(
+        kernels.ConstantKernel(kernel.variance) * kernels.RBF(length)
+        + kernels.ConstantKernel(2 * kernel.weights[0] / distance) * kernels.DotProduct(1e-6)
+        + kernels.WhiteKernel(kernel.noise),
+        alpha=1e-8,
+        optimizer=None,
+    ).fit(x - centred, y)
+    mean, std = theirs.predict(new - centred, return_std=True)
+    found = fitted.predict(new)
+    np.testing.assert_allclose(found.mean, mean, atol=1e-6)
+    np.testing.assert_allclose(found.std**2 + kernel.noise, std**2, atol=1e-6)  # theirs has noise in it
+
+
 def test_trees_predict_what_scikit_learn_predicts() -> None:
     from sklearn.ensemble import RandomForestRegressor
 
@@ -331,6 +355,7 @@ def test_intervals_of_a_calibrated_model_hold_nine_in_ten() -> None:
     [
         lambda: RandomForest(trees=0),
         lambda: RandomForest(features=0.0),
+        lambda: GaussianProcess(fitted=1),
         lambda: CARTs(0),
         lambda: BoostedTrees(rate=0.0),
         lambda: BoostedTrees(depth=0),

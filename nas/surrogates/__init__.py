@@ -7,6 +7,7 @@ from nas.surrogates.forest import RandomForest
 from nas.surrogates.mlp import MLPEnsemble
 from nas.surrogates.model import Fitted, Model, Normal, Unfit
 from nas.surrogates.named import MODELS, model_of
+from nas.surrogates.process import GaussianProcess
 from nas.surrogates.quality import Quality, quality
 from nas.surrogates.ranking import PairwiseRanking
 from nas.surrogates.rbf import RBF
@@ -18,6 +19,7 @@ __all__ = [
     "BoostedTrees",
     "CARTs",
     "Fitted",
+    "GaussianProcess",
     "MLPEnsemble",
     "Model",
     "Normal",

@@ -8,6 +8,7 @@ import numpy as np
 
 from nas.surrogates.carts import CARTs
 from nas.surrogates.model import Fitted, Floats, Model, Unfit
+from nas.surrogates.process import GaussianProcess
 from nas.surrogates.quality import out_of_fold, rank_correlation
 from nas.surrogates.rbf import RBF
 from nas.surrogates.rows import checked
@@ -28,7 +29,7 @@ class BestByCrossValidation:
         ValueError: the pool is empty, or `folds >= 2` does not hold.
     """
 
-    models: tuple[Model, ...] = (RBF(), CARTs())
+    models: tuple[Model, ...] = (RBF(), CARTs(), GaussianProcess())
     folds: int = 10
 
     def __post_init__(self) -> None:

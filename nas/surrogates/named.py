@@ -10,6 +10,7 @@ from nas.surrogates.carts import CARTs
 from nas.surrogates.forest import RandomForest
 from nas.surrogates.mlp import MLPEnsemble
 from nas.surrogates.model import Model
+from nas.surrogates.process import GaussianProcess
 from nas.surrogates.ranking import PairwiseRanking
 from nas.surrogates.rbf import RBF
 
@@ -18,6 +19,7 @@ MODELS: Mapping[str, Callable[[], Model]] = {
     "boosted": BoostedTrees,
     "carts": CARTs,
     "forest": RandomForest,
+    "gp": GaussianProcess,
     "mlp": MLPEnsemble,
     "ranking": PairwiseRanking,
     "rbf": RBF,

@@ -70,7 +70,7 @@ def test_one_objective_is_expected_improvement() -> None:
     z = (0.5 - prediction.mean) / prediction.std
     np.testing.assert_allclose(found[:, 0], prediction.std * (z * norm.cdf(z) + norm.pdf(z)))
     assert (found[:, 1] == 0).all()
-    np.testing.assert_allclose(warp.chance_below(0.5, prediction), norm.cdf(z))
+    np.testing.assert_allclose(warp.chances_below(np.array([0.5]), prediction)[:, 0], norm.cdf(z))
 
 
 def test_there_must_be_an_objective() -> None:

@@ -45,8 +45,8 @@ def test_lognormal_closed_form() -> None:
     grid = np.linspace(0, 12, 200_001)
     expected = np.trapezoid(loss.cdf(grid), grid)  # E[max(level - loss, 0)] = integral of the cdf
     assert warp.expected_below(np.array([12.0]), prediction)[0, 0] == pytest.approx(expected, rel=1e-6)
-    assert warp.chance_below(12.0, prediction)[0] == pytest.approx(loss.cdf(12))
-    assert warp.chance_below(0.0, prediction)[0] == 0
+    assert warp.chances_below(np.array([12.0]), prediction)[0, 0] == pytest.approx(loss.cdf(12))
+    assert warp.chances_below(np.array([0.0]), prediction)[0, 0] == 0
     assert (warp.expected_below(np.array([-1.0, 0.0]), prediction) == 0).all()
 
 

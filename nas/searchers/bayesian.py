@@ -15,16 +15,15 @@ import numpy as np
 from nas import pareto
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted
+from nas.searchers.acquisitions import ACQUISITIONS, Acquisition, Outlook
 from nas.searchers.belief import Belief, Chance, quality, updated, updated_chance
 from nas.searchers.candidates import NEIGHBORS, Candidate, Candidates
 from nas.searchers.evidence import Evidence, front_of, losses_of
 from nas.searchers.members import Member
 from nas.searchers.novelty import child_of, first_new, widening
-from nas.surrogates.ehvi import Below, boxes, exactly, expected_hypervolume_improvement
 from nas.surrogates.features import BLOCKS, DEFAULT, squared_distances
-from nas.surrogates.model import Floats, Normal, Unfit
+from nas.surrogates.model import Floats, Unfit
 from nas.surrogates.threads import one_thread
-from nas.surrogates.warp import Warp
 from nas.trial import Proposal, Trial
 
 POOL = 800
@@ -92,6 +91,13 @@ class State:
             found.append(drawn.candidate)
         return found
 
+    def parent_of(self, key: str) -> int | None:
+        """The trial whose neighbour a candidate of the pool is, the latest where there are several."""
+        for drawn in reversed(self.pool):
+            if drawn.parent >= 0 and drawn.candidate is not None and drawn.candidate.key == key:
+                return drawn.parent
+        return None
+
     def forget(self) -> None:
         """Drops what is remembered where that has become too much."""
         if self.candidates.forget():
@@ -108,14 +114,17 @@ class BayesianOptimization:
         initial: trials before the first model, spread over what networks cost.
         samples: random candidates that each trial adds, and as many children of the front.
         blocks: what the model sees of an architecture, of `nas.surrogates.features.BLOCKS`.
+        acquisition: what a candidate is chosen by, of `nas.searchers.acquisitions.ACQUISITIONS`.
 
     Raises:
-        ValueError: `2 <= initial` or `1 <= samples` does not hold, or a block has no such name.
+        ValueError: `2 <= initial` or `1 <= samples` does not hold, a block or the acquisition has no such
+            name, or the acquisition is for one objective and there are several.
     """
 
     initial: int = 5
     samples: int = 3
     blocks: Sequence[str] = DEFAULT
+    acquisition: str = "ehvi"
 
     def __post_init__(self) -> None:
         if self.initial < 2 or self.samples < 1:
@@ -124,8 +133,18 @@ class BayesianOptimization:
             )
         if not self.blocks or not set(self.blocks) <= set(BLOCKS):
             raise ValueError(f"blocks must be some of {', '.join(BLOCKS)}, but got {self.blocks!r}")
+        if self.acquisition not in ACQUISITIONS:
+            raise ValueError(
+                f"acquisition must be one of {', '.join(ACQUISITIONS)}, but got {self.acquisition!r}"
+            )
 
     def init(self, context: Context) -> State:
+        if ACQUISITIONS[self.acquisition].single and len(context.objectives) > 1:
+            several = [name for name, acquisition in ACQUISITIONS.items() if not acquisition.single]
+            raise ValueError(
+                f"acquisition {self.acquisition!r} is for one objective, but there are "
+                f"{len(context.objectives)}: use one of {', '.join(several)}"
+            )
         return State(context, Evidence(context), Candidates(context, tuple(self.blocks)))
 
     def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
@@ -136,11 +155,13 @@ class BayesianOptimization:
         context, evidence = state.context, state.evidence
         if len(evidence.members) + len(evidence.pending) < self.initial:
             return first_new(context, rng, spread(state, rng))
+        state.forget()
+        pool = state.pooled()
         try:
-            belief = _updated(state)
+            belief = _updated(state, pool)
         except Unfit as reason:
             return first_new(context, rng, evolved(state, rng, str(reason)))
-        proposal = _best(state, belief)
+        proposal = _best(state, belief, pool, ACQUISITIONS[self.acquisition], rng)
         if proposal is None:
             return first_new(context, rng, evolved(state, rng, "the model hopes for nothing"))
         return first_new(context, rng, [proposal])
@@ -148,8 +169,9 @@ class BayesianOptimization:
     def describe(self, state: State) -> dict[str, str]:
         """How good the model of each objective is, by leave-one-out (Kendall's tau, calibration)."""
         with one_thread():
+            state.forget()
             try:
-                belief = _updated(state)
+                belief = _updated(state, state.pooled())
             except Unfit as reason:
                 return {"model": str(reason)}
             names = [state.context.objectives[place].name for place in belief.objectives]
@@ -225,10 +247,9 @@ def evolved(state: State, rng: np.random.Generator, reason: str) -> Iterator[Pro
         yield replace(child, origin=f"{child.origin} ({reason})")
 
 
-def _updated(state: State) -> Belief:
+def _updated(state: State, pool: Sequence[Candidate]) -> Belief:
     """What is believed given all told trials; raises `Unfit` where that is nothing."""
-    state.forget()
-    given = state.evidence, state.candidates, state.pooled()
+    given = state.evidence, state.candidates, pool
     belief = state.belief = updated(state.belief, *given)
     state.chance = updated_chance(state.chance, *given)
     return belief
@@ -239,22 +260,27 @@ def _updated(state: State) -> Belief:
 Score = Callable[[Sequence[Candidate]], Floats]
 
 
-def _best(state: State, belief: Belief) -> Proposal | None:
-    """The candidate of the largest expected gain, or a better neighbour of it; None if nothing gains."""
+def _best(
+    state: State,
+    belief: Belief,
+    pool: Sequence[Candidate],
+    acquisition: Acquisition,
+    rng: np.random.Generator,
+) -> Proposal | None:
+    """The candidate that promises most, or a neighbour of it that promises more; None if nothing does."""
     candidates = state.candidates
-    there = candidates.open(state.pooled())
+    there = candidates.open(pool)
     if not there:
         return None
-    parents = {d.candidate.key: d.parent for d in state.pool if d.candidate is not None and d.parent >= 0}
-    score = _score(state, belief)
+    score = _score(state, belief, acquisition, rng)
     chosen, gain = _first_best(list(there.values()), score)
-    parent = parents.get(chosen.key)
-    beyond = candidates.open(candidates.neighbors(chosen.architecture))
+    parent = state.parent_of(chosen.key)
+    beyond = candidates.open(candidates.neighbors(chosen.architecture) if acquisition.climbs else ())
     if fresh := [candidate for key, candidate in beyond.items() if key not in there]:
         best, better = _first_best(fresh, score)
-        if better > gain * (1 + TIED):
+        if better > gain + TIED * abs(gain):
             chosen, gain = best, better
-    if not gain > 0:
+    if not gain > acquisition.nothing:
         return None
     if parent is None:
         return Proposal(chosen.architecture, origin="model: sample")
@@ -278,9 +304,32 @@ def centres(members: list[Member]) -> list[Member]:
     return [members[place] for place in order[:CENTRES].tolist()]
 
 
-def _score(state: State, belief: Belief) -> Score:
-    """Expected hypervolume improvement, times the probability to be within the limits and not to fail."""
-    evidence, objectives = state.evidence, state.context.objectives
+def _score(state: State, belief: Belief, acquisition: Acquisition, rng: np.random.Generator) -> Score:
+    """The acquisition, times the probability to be within the limits and not to fail."""
+    outlook = _outlook(state, belief, rng)
+    limits = {
+        place: np.array([objective.loss(objective.limit)])
+        for place, objective in enumerate(state.context.objectives)
+        if place in belief.objectives and objective.limit is not None
+    }
+    chance = state.chance
+
+    def score(candidates: Sequence[Candidate]) -> Floats:
+        gains = acquisition.score(outlook, candidates)
+        within = np.ones(len(candidates)) if chance is None else chance.of(candidates)
+        if limits:
+            predictions = belief.predictions(candidates, outlook.pending)
+            for place, limit in limits.items():
+                warp, prediction = predictions[place]
+                within = within * warp.chances_below(limit, prediction)[:, 0]
+        return acquisition.weighted(gains, within)
+
+    return score
+
+
+def _outlook(state: State, belief: Belief, rng: np.random.Generator) -> Outlook:
+    """What the told trials leave to be hoped for; each third turn with doubts, see `DOUBTFUL`."""
+    evidence = state.evidence
     pending = [state.candidates.of(trial.architecture) for trial in evidence.pending.values()]
     members = evidence.succeeded
     losses = losses_of(members)
@@ -289,33 +338,7 @@ def _score(state: State, belief: Belief) -> Score:
         within = np.vstack([within, belief.losses(pending)])
     span = np.ptp(losses, axis=0)
     turn = (len(evidence.members) + len(pending)) % DOUBTFUL
-    doubtful = turn == DOUBTFUL - 1 and len(objectives) > 1
+    doubtful = turn == DOUBTFUL - 1 and losses.shape[1] > 1
     margin, widened = (FAR, DOUBT) if doubtful else (MARGIN, 1.0)
     reference = losses.max(axis=0) + margin * np.where(span > 0, span, 1.0)
-    cut = boxes(within, reference)
-    limits = {
-        place: objectives[place].loss(limit)
-        for place in belief.objectives
-        if (limit := objectives[place].limit) is not None
-    }
-    chance = state.chance
-
-    def score(candidates: Sequence[Candidate]) -> Floats:
-        predictions = belief.predictions(candidates, pending)
-        known = np.array([candidate.losses for candidate in candidates])
-        below: list[Below] = [
-            _expected(*predictions[place], widened) if place in predictions else exactly(known[:, place])
-            for place in range(len(objectives))
-        ]
-        gains = expected_hypervolume_improvement(below, *cut)
-        for place, limit in limits.items():
-            warp, prediction = predictions[place]
-            gains = gains * warp.chance_below(limit, prediction)
-        return gains if chance is None else gains * chance.of(candidates)
-
-    return score
-
-
-def _expected(warp: Warp, prediction: Normal, widened: float) -> Below:
-    doubted = Normal(prediction.mean, widened * prediction.std)
-    return lambda levels: warp.expected_below(levels, doubted)
+    return Outlook(belief, within, losses, reference, rng, pending, widened)

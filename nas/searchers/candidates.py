@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-import numpy as np
+from math import nan
 
 from nas.architecture import Architecture
 from nas.protocols import Context
-from nas.searchers.box import Floats
 from nas.surrogates.features import DEFAULT, Features
 from nas.trial import Trial
 
@@ -27,14 +25,14 @@ class Candidate:
     Attributes:
         row: of the features.
         key: what makes it the same as another, by the study's identity.
-        losses: `float64[m]` of the exact objectives, NaN where training alone tells.
+        losses: of each objective, NaN where training alone tells.
         violation: of the limits on exact objectives.
     """
 
     row: int
     architecture: Architecture
     key: str
-    losses: Floats
+    losses: tuple[float, ...]
     violation: float
 
 
@@ -63,10 +61,10 @@ class Candidates:
         if found is None:
             context = self.context
             values = context.exact(arch)
-            losses = [o.loss(values[o.name]) if o.name in values else np.nan for o in context.objectives]
+            losses = tuple([o.loss(values[o.name]) if o.name in values else nan for o in context.objectives])
             (row,) = self.features.rows([arch])
             found = self.known[arch] = Candidate(
-                row, arch, context.identify(arch), np.array(losses), context.violation(values)
+                row, arch, context.identify(arch), losses, context.violation(values)
             )
         return found
 

@@ -54,7 +54,10 @@ def nemo(
 
 
 def nas_bowl(
-    initial: int = 30, samples: int = 3, blocks: Sequence[str] = ("ops", "wiring", "wiring2")
+    initial: int = 30,
+    samples: int = 3,
+    blocks: Sequence[str] = ("ops", "wiring", "wiring2"),
+    acquisition: str = "ehvi",
 ) -> BayesianOptimization:
     """NAS-BOWL (Ru et al. 2021, "Interpretable Neural Architecture Search via Bayesian Optimisation with
     Weisfeiler-Lehman Kernels").
@@ -66,4 +69,4 @@ def nas_bowl(
     Raises:
         ValueError: as of `BayesianOptimization`, whose attributes the arguments are.
     """
-    return BayesianOptimization(initial, samples, blocks)
+    return BayesianOptimization(initial, samples, blocks, acquisition)

@@ -91,7 +91,7 @@ class Features:
         self._names = tuple(blocks)
         self._labels = [name for name in LABELS if name in blocks]
         self._rows: dict[Architecture, int] = {}
-        self._networks: dict[str, Mapping[str, Any]] = {}
+        self._networks: dict[Architecture, Mapping[str, Any]] = {}
         self._columns: dict[str, dict[str, int]] = {name: {} for name in LABELS}
         self._blocks: list[Floats] = [np.zeros((64, 0)) for _ in blocks]
         self._outlines: list[Sequence[float]] = []
@@ -114,9 +114,9 @@ class Features:
     def _append(self, arch: Architecture) -> int:
         row = self._rows[arch] = len(self._rows)
         canonical = self._space.canonical(arch)
-        network = self._networks.get(canonical.key)
+        network = self._networks.get(canonical)
         if network is None:
-            network = self._networks[canonical.key] = self._of(canonical)
+            network = self._networks[canonical] = self._of(canonical)
         self._outlines.append([network["params"][0], network["macs"][0], *network["graph"]])
         for place, name in enumerate(self._names):
             values = self._space.encode(arch) if name == "written" else network[name]

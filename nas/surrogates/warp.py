@@ -66,12 +66,13 @@ class Warp:
             found[:, known] = std * (z * ndtr(z) + np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
         return np.maximum(found, 0.0)
 
-    def chance_below(self, level: float, prediction: Normal) -> Floats:
-        """P(loss <= level), `float64[n]`."""
-        if self.log and level <= self.shift:
-            return np.zeros(len(prediction.mean))
-        target = self.targets(np.array([level]))[0]
-        return np.asarray(ndtr((target - prediction.mean) / np.maximum(prediction.std, self.TINY)))
+    def chances_below(self, levels: Floats, prediction: Normal) -> Floats:
+        """P(loss <= level), `float64[n, k]` for `float64[k]` levels, 0 at -inf."""
+        found = np.zeros((len(prediction.mean), len(levels)))
+        known = levels > (self.shift if self.log else -np.inf)
+        std = np.maximum(prediction.std, self.TINY)[:, None]
+        found[:, known] = ndtr((self.targets(levels[known]) - prediction.mean[:, None]) / std)
+        return found
 
 
 def warps(losses: Floats) -> list[Warp]:

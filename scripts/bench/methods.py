@@ -39,6 +39,7 @@ from nas.searchers import (
     nemo,
     nsganet,
 )
+from nas.searchers.acquisitions import ACQUISITIONS
 
 Start = Callable[[Table, int], Optimizer]
 """(table, seed) -> the method at work on it."""
@@ -108,6 +109,18 @@ def _botorch(log_error: bool, several: bool) -> Method:
     return Method(start, several=several, slow=True, cap=100, needs="botorch")
 
 
+def _acquisitions() -> dict[str, Method]:
+    """Bayesian optimisation by each acquisition but that of `Auto`."""
+    found: dict[str, Method] = {}
+    for name, acquisition in ACQUISITIONS.items():
+        if name != BayesianOptimization().acquisition:
+            several = False if acquisition.single else None
+            searcher = BayesianOptimization(acquisition=name)
+            title = f"BayesianOptimization-{name}"
+            found |= ours(title, searcher, knows_cost=True, several=several, slow=True, cap=200)
+    return found
+
+
 PYMOO_NSGA2 = ("pymoo-NSGA2-point", "pymoo-NSGA2-SBX", "pymoo-NSGA2-defaults")
 RANDOM = "RandomSearch"
 
@@ -137,6 +150,7 @@ OURS: Mapping[str, Method] = {
     **ours("Auto", Auto(), knows_cost=True),
     **ours("nas_bowl", nas_bowl(), knows_cost=True),
     **ours("BayesianOptimization-written", BayesianOptimization(blocks=("written",)), knows_cost=True),
+    **_acquisitions(),
     **ours(RANDOM, RandomSearch()),
 }
 RIVALS: Mapping[str, Method] = {

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,7 @@ class Node:
     op: str
     inputs: tuple[int, ...] = ()
     params: Params = ()
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.params:
@@ -90,7 +92,12 @@ class Node:
         )
 
     def __hash__(self) -> int:
-        return hash((self.id, self.op, self.inputs, self.params))
+        if not self._hash:
+            object.__setattr__(self, "_hash", hash((self.id, self.op, self.inputs, self.params)))
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[Node], tuple[Any, ...]]:
+        return Node, (self.id, self.op, self.inputs, self.params)  # a hash is of one process only
 
     def __getitem__(self, name: str) -> Scalar:
         """The value of one parameter.
@@ -102,6 +109,12 @@ class Node:
             if key == name:
                 return value
         raise InvalidArchitecture(f"node {self.id} ({self.op}): parameter {name!r} is missing")
+
+
+@lru_cache(4096)
+def _renamed(node: Node, node_id: int, inputs: tuple[int, ...]) -> Node:
+    """A node with other ids; kept, since graphs of one family share most of theirs."""
+    return Node(node_id, node.op, inputs, node.params)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +175,12 @@ class Graph:
             if node.id == node_id:
                 return node
         raise InvalidArchitecture(f"the graph has no node {node_id}")
+
+    def renamed(self, ids: Mapping[int, int]) -> Graph:
+        """The same graph where each id is `ids[id]`, all different; its certificate is the same."""
+        graph = Graph(tuple([_renamed(n, ids[n.id], tuple([ids[i] for i in n.inputs])) for n in self.nodes]))
+        object.__setattr__(graph, "_certificate", self._certificate)
+        return graph
 
     @property
     def certificate(self) -> str:

@@ -25,6 +25,12 @@ from search_spaces.graph_space import REMEMBERED, GraphSpace
 Values = tuple[Scalar, ...]
 """One value a gene, in the genes' order."""
 
+Form = tuple[Values, Mapping[int, int] | None]
+"""Values of a graph, and its id of each natural id; None where they are the same."""
+
+FORMS = 8192
+"""Graphs whose values are kept at hand; then they are read anew."""
+
 WHOLE = ""
 """Stands for the architecture in `genes`: these values are its params and belong to no graph."""
 
@@ -85,13 +91,16 @@ class GeneSpace(GraphSpace):
         self.params = tuple(sorted(gene.name for gene in self.genes.get(WHOLE, ())))
         self.mixing = crossover
         self._sizes = np.array([len(gene.choices) for gene in self._all_genes()], dtype=np.int64)
+        self._stages = np.repeat(np.arange(len(self.genes)), [len(genes) for genes in self.genes.values()])
         super().__init__(input_shape, classes)
 
     def _remember(self) -> None:
         super()._remember()
         self._graphs = lru_cache(REMEMBERED)(self._graph)
-        self._foreign = lru_cache(REMEMBERED)(self._read)
-        self._written: dict[tuple[str, Graph], Values] = {}
+        self._one = lru_cache(REMEMBERED)(_itself)
+        self._places = lru_cache(REMEMBERED)(self._indices)
+        self._changed = lru_cache(REMEMBERED)(self._with_value)
+        self._written: dict[tuple[str, Graph], Form] = {}
 
     # --- what a space says -------------------------------------------------------------------------
 
@@ -125,7 +134,7 @@ class GeneSpace(GraphSpace):
         self.check_names(arch)
         found = {WHOLE: self._read_params(arch)} if WHOLE in self.genes else {}
         for name, graph in arch.graphs:
-            found[name] = self._read_graphs(name, graph)[0]
+            found[name] = self._form(name, graph)[0]
         return found
 
     def architecture(self, values: Mapping[str, Values]) -> Architecture:
@@ -149,7 +158,21 @@ class GeneSpace(GraphSpace):
         self._read_params(arch)
         for name, graph in arch.graphs:
             with self.named(name):
-                self._read_graphs(name, graph)
+                self._form(name, graph)
+
+    def _network(self, arch: Architecture) -> Architecture:
+        """As of `GraphSpace`; graphs that differ in their ids only share the work."""
+        self.check_names(arch)
+        graphs = []
+        for name, graph in arch.graphs:
+            values, ids = self._written.get((name, graph), ((), None))
+            if ids is None:
+                graphs.append((name, self._contractions(graph, self.site(name))))
+            else:
+                natural = self._contractions(self._graphs(name, values), self.site(name))
+                _ = natural.certificate  # from now on known to all that are renamed
+                graphs.append((name, natural.renamed(ids)))
+        return Architecture(arch.space, tuple(graphs), arch.params)
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Every gene uniform: uniform over the written forms where all genes matter."""
@@ -168,7 +191,7 @@ class GeneSpace(GraphSpace):
                 gene = self.genes[name][places[place]]
                 shift = int(rng.integers(1, len(gene.choices)))
                 value = gene.choices[(gene.index(values[name][places[place]]) + shift) % len(gene.choices)]
-                return self._with_value(arch, values, name, places[place], value)
+                return self._changed(arch, name, places[place], value)
             place -= len(places)
         raise AssertionError("unreachable")
 
@@ -176,7 +199,7 @@ class GeneSpace(GraphSpace):
         """All architectures with another value of one gene."""
         values = self.values(arch)
         return [
-            self._with_value(arch, values, name, place, value)
+            self._changed(arch, name, place, value)
             for name, of_graph in values.items()
             for place in self._changeable(name, of_graph)
             for value in self.genes[name][place].choices
@@ -186,21 +209,21 @@ class GeneSpace(GraphSpace):
     def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
         """A child that takes some genes from `b`; nodes that `a` does not write alike get new ids."""
         mine, theirs = self.values(a), self.values(b)
-        stages = np.repeat(np.arange(len(self.genes)), [len(of_graph) for of_graph in self.genes.values()])
         alleles = self._alleles(mine), self._alleles(theirs)
-        mask = CROSSOVERS[self.mixing](*alleles, stages, rng)
+        mask = CROSSOVERS[self.mixing](*alleles, self._stages, rng)
         child = self._of_alleles(np.where(mask, alleles[1], alleles[0]).tolist())
         mixed = self._assembled(child)
         graphs = []
         for name, graph in mixed.graphs:
             parent = a.graph(name)
-            if self._normal(name, child[name]) == mine[name]:
+            normal = self._normal(name, child[name])
+            if normal == mine[name]:
                 graphs.append((name, parent))
                 continue
             used = {node.id for node in (*parent, *b.graph(name))}
             fresh = (i for i in count() if i not in used)
             written = {node.id: node for node in self._graphs(name, mine[name])}
-            ids = self._read_graphs(name, parent)[1]
+            ids = self._form(name, parent)[1]
             renamed = {}
             for node in graph:
                 old = written.get(node.id)
@@ -208,7 +231,7 @@ class GeneSpace(GraphSpace):
                     renamed[node.id] = ids[node.id] if ids else node.id
                 else:
                     renamed[node.id] = next(fresh)
-            graphs.append((name, _renamed(graph, renamed)))
+            graphs.append((name, self._renamed(name, normal, renamed)))
         return Architecture(a.space, tuple(graphs), mixed.params)
 
     def encode(self, arch: Architecture) -> NDArray[np.float64]:
@@ -268,14 +291,11 @@ class GeneSpace(GraphSpace):
         }
 
     def _alleles(self, values: Mapping[str, Values]) -> NDArray[np.int64]:
-        return np.array(
-            [
-                gene.index(value)
-                for name, of_graph in values.items()
-                for gene, value in zip(self.genes[name], of_graph, strict=True)
-            ],
-            dtype=np.int64,
-        )
+        return np.array([i for item in values.items() for i in self._places(*item)], dtype=np.int64)
+
+    def _indices(self, graph: str, values: Values) -> list[int]:
+        """The place of each value among the choices of its gene."""
+        return [gene.index(value) for gene, value in zip(self.genes[graph], values, strict=True)]
 
     def _normal(self, graph: str, values: Values) -> Values:
         """`values` with the first choice for every gene that does not matter."""
@@ -297,32 +317,43 @@ class GeneSpace(GraphSpace):
 
     def _graph(self, name: str, values: Values) -> Graph:
         """The graph of these values, in its natural ids."""
-        graph = Graph(tuple(self.write(name, values)))
-        if len(self._written) >= REMEMBERED:
-            self._written.clear()
-        self._written[name, graph] = values
+        graph = Graph(tuple([self._one(node) for node in self.write(name, values)]))
+        self._note(name, graph, (values, None))
         return graph
 
-    def _read_graphs(self, name: str, graph: Graph) -> tuple[Values, dict[int, int] | None]:
-        """As `_read`; what was written here is not read again."""
-        values = self._written.get((name, graph))
-        return self._foreign(name, graph) if values is None else (values, None)
+    def _renamed(self, name: str, values: Values, ids: Mapping[int, int]) -> Graph:
+        """The graph of these values where each natural id is `ids[id]`."""
+        graph = self._graphs(name, values).renamed(ids)
+        self._note(name, graph, (values, ids))
+        return graph
 
-    def _with_value(
-        self, arch: Architecture, values: Mapping[str, Values], name: str, place: int, value: Scalar
-    ) -> Architecture:
+    def _form(self, name: str, graph: Graph) -> Form:
+        """As `_read`; what was written here, or read before, is not read again."""
+        form = self._written.get((name, graph))
+        if form is None:
+            form = self._read(name, graph)
+            self._note(name, graph, form)
+        return form
+
+    def _note(self, name: str, graph: Graph, form: Form) -> None:
+        if len(self._written) >= FORMS:
+            self._written.clear()
+        self._written[name, graph] = form
+
+    def _with_value(self, arch: Architecture, name: str, place: int, value: Scalar) -> Architecture:
         """`arch` with another value of one gene; ids stay, and new nodes take new ones."""
-        changed = self._normal(name, (*values[name][:place], value, *values[name][place + 1 :]))
-        if name == WHOLE:
+        whole = name == WHOLE
+        values, ids = (self._read_params(arch), None) if whole else self._form(name, arch.graph(name))
+        changed = self._normal(name, (*values[:place], value, *values[place + 1 :]))
+        if whole:
             params = zip((gene.name for gene in self.genes[WHOLE]), changed, strict=True)
             return Architecture(arch.space, arch.graphs, tuple(sorted(params)))
         graph = self._graphs(name, changed)
-        parent = arch.graph(name)
-        ids = self._read_graphs(name, parent)[1]
         if ids is not None:
-            used = {node.id for node in parent}
+            used = {node.id for node in arch.graph(name)}
             fresh = (i for i in count() if i not in used)
-            graph = _renamed(graph, {n.id: ids[n.id] if n.id in ids else next(fresh) for n in graph})
+            kept = {n.id: ids[n.id] if n.id in ids else next(fresh) for n in graph}
+            graph = self._renamed(name, changed, kept)
         graphs = tuple([(other, graph if other == name else old) for other, old in arch.graphs])
         return Architecture(arch.space, graphs, arch.params)
 
@@ -333,7 +364,7 @@ class GeneSpace(GraphSpace):
             gene.index(given[gene.name])
         return tuple([given[gene.name] for gene in genes])
 
-    def _read(self, name: str, graph: Graph) -> tuple[Values, dict[int, int] | None]:
+    def _read(self, name: str, graph: Graph) -> Form:
         """The values of a graph, and its id of each natural id; None where they are the same."""
         seen = _Seen(graph.nodes)
         values: list[Scalar] = []
@@ -375,8 +406,9 @@ class GeneSpace(GraphSpace):
         return normal, ids
 
 
-def _renamed(graph: Graph, ids: Mapping[int, int]) -> Graph:
-    return Graph(tuple([Node(ids[n.id], n.op, tuple([ids[i] for i in n.inputs]), n.params) for n in graph]))
+def _itself(node: Node) -> Node:
+    """Remembered, so that graphs share equal nodes, whose hashes are known and which are compared at once."""
+    return node
 
 
 class _Seen(Sequence[Node]):

@@ -34,7 +34,7 @@ INPUT = "input"
 """The op of the nodes that stand for a graph's inputs. They have no layers."""
 
 REMEMBERED = 1024
-"""Graphs whose cells and contracted forms are kept at hand: a child shares most graphs with its parent."""
+"""Graphs and architectures of which what was made is kept at hand: a child shares most with its parent."""
 
 SHAPES = {
     0: "(features,)",
@@ -92,6 +92,8 @@ class GraphSpace(ABC):
     def _remember(self) -> None:
         self._cells = lru_cache(REMEMBERED)(self._cell)
         self._contractions = lru_cache(REMEMBERED)(self._contracted)
+        self._networks = lru_cache(REMEMBERED)(self._network)
+        self._costs = lru_cache(REMEMBERED)(self._cost)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not hasattr(value, "cache_info")}
@@ -149,6 +151,9 @@ class GraphSpace(ABC):
 
     def cost(self, arch: Architecture) -> Cost:
         """Cost of the form given, by shape inference; no module is built."""
+        return self._costs(arch)
+
+    def _cost(self, arch: Architecture) -> Cost:
         self.check_names(arch)
         return plan_cost(self.input_shape, self.plan(arch))
 
@@ -169,6 +174,10 @@ class GraphSpace(ABC):
 
     def canonical(self, arch: Architecture) -> Architecture:
         """Dead nodes, zeros and no-ops removed; surviving ids kept."""
+        return self._networks(arch)
+
+    def _network(self, arch: Architecture) -> Architecture:
+        """What `canonical` gives, and remembers. Override it where more than graphs has a normal form."""
         self.check_names(arch)
         return Architecture(
             arch.space,

@@ -286,7 +286,7 @@ class MNasNetSpace(GeneSpace):
         sides = strided(self.input_shape[1:], self.strides[: block + 1])
         return Site(((int(before), *sides),), stride=self.strides[block + 1])
 
-    def canonical(self, arch: Architecture) -> Architecture:
+    def _network(self, arch: Architecture) -> Architecture:
         """Skips that do not fit removed. Only those around first layers may not: that is also a matter of
         the width of the block before."""
         self.check_names(arch)

@@ -301,7 +301,7 @@ class MobileNetV3Space(GeneSpace):
         params = arch.params if known else (("resolution", self.resolutions[-1]),)
         return Architecture(self.name, arch.graphs, params)
 
-    def canonical(self, arch: Architecture) -> Architecture:
+    def _network(self, arch: Architecture) -> Architecture:
         """The same: no layer of a written form is idle."""
         self.check_names(arch)
         return arch

@@ -154,7 +154,7 @@ def test_sbx_has_its_law() -> None:
     """Half of the numbers are crossed; of these half land between the parents, symmetrically around them."""
     n = 4000
     first, second = np.full(n, 400.0), np.full(n, 600.0)  # bounds so far that they do not matter
-    x = crossed(first, second, np.zeros(n), np.full(n, 1000.0), 30.0, np.random.default_rng(0))
+    (x,) = crossed(first[None], second[None], np.zeros(n), np.full(n, 1000.0), 30.0, np.random.default_rng(0))
     kept = (x == 400) | (x == 600)
     inside = (np.abs(x - 500) < 100) & ~kept
     above = (x > 500) & ~kept
@@ -166,7 +166,7 @@ def test_sbx_has_its_law() -> None:
 def test_polynomial_mutation_has_its_law(at: float) -> None:
     """Quantiles of Deb & Agrawal's density, bounded; eta 3, all numbers mutate."""
     n, power = 4000, 4.0
-    x = mutated(np.full(n, at), np.zeros(n), np.ones(n), 3.0, n, np.random.default_rng(1))
+    (x,) = mutated(np.full((1, n), at), np.zeros(n), np.ones(n), 3.0, n, np.random.default_rng(1))
     u = (np.arange(n) + 0.5) / n
     below = (2 * u + (1 - 2 * u) * (1 - at) ** power) ** (1 / power) - 1
     above = 1 - (2 * (1 - u) + (2 * u - 1) * at**power) ** (1 / power)
@@ -177,7 +177,7 @@ def test_so_many_numbers_mutate_and_stay_in_bounds() -> None:
     lower, upper = np.zeros(10), np.arange(10.0)  # the first has no choice
     changed = []
     for seed in range(300):
-        x = mutated(upper / 2, lower, upper, 3.0, 2.0, np.random.default_rng(seed))
+        (x,) = mutated(upper[None] / 2, lower, upper, 3.0, 2.0, np.random.default_rng(seed))
         assert ((lower <= x) & (x <= upper)).all()
         changed.append((x != upper / 2).sum())
     assert np.mean(changed) == pytest.approx(2.0 * 0.9, abs=0.25)

@@ -12,7 +12,7 @@ from nas.protocols import Context, Exhausted
 from nas.searchers import nsga2
 from nas.searchers.box import Floats
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, widening
+from nas.searchers.novelty import SINGLE, changed, first_new, widening
 from nas.searchers.numeric import numeric
 from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
 from nas.searchers.selection import best, places, tournament
@@ -71,18 +71,29 @@ class GA:
         return first_new(state.context, rng, self._children(state, parents, rng))
 
     def _children(self, state: State, parents: list[Member], rng: np.random.Generator) -> Iterator[Proposal]:
-        """Children of parents that are chosen anew for each draw: where two have none left, others have."""
+        """Children of parents that are chosen anew for each draw: where two have none left, others have.
+
+        They are made a few at a time: the operators take as long for one.
+        """
         context, space = state.context, numeric(state.context, "GA")
         standing = places(parents, context.objectives, state.scalarisation, rng)
-        for changes in widening():
-            first, second = (parents[tournament(standing, rng)].trial for _ in range(2))
-            crosses = first.id != second.id and rng.random() < self.crossover
-            pair = (first, second) if crosses else (first,)
-            points = [space.vector(parent.architecture) for parent in pair]
-            x = crossed(points[0], points[1], *space.bounds, self.eta, rng) if crosses else points[0]
-            x = mutated(x, *space.bounds, self.eta, self.mutation, rng)
-            child = changed(context.space, space.from_vector(x), changes - 1, rng)
-            yield Proposal(child, tuple(p.id for p in pair), "crossover+mutate" if crosses else "mutate")
+        widths = list(widening())
+        for start in range(0, len(widths), SINGLE):
+            draws = widths[start : start + SINGLE]
+            pairs = [[parents[tournament(standing, rng)].trial for _ in range(2)] for _ in draws]
+            firsts, seconds = (
+                np.array([space.vector(trial.architecture) for trial in trials])
+                for trials in zip(*pairs, strict=True)
+            )
+            crosses = rng.random(len(pairs)) < self.crossover
+            crosses &= [first.id != second.id for first, second in pairs]
+            if crosses.any():
+                firsts[crosses] = crossed(firsts[crosses], seconds[crosses], *space.bounds, self.eta, rng)
+            children = mutated(firsts, *space.bounds, self.eta, self.mutation, rng)
+            for changes, pair, row, two in zip(draws, pairs, children, crosses.tolist(), strict=True):
+                child = changed(context.space, space.from_vector(row), changes - 1, rng)
+                ids = tuple(parent.id for parent in pair[: 1 + two])
+                yield Proposal(child, ids, "crossover+mutate" if two else "mutate")
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1
@@ -101,21 +112,27 @@ class GA:
 def crossed(
     first: Floats, second: Floats, lower: Floats, upper: Floats, eta: float, rng: np.random.Generator
 ) -> Floats:
-    """One of the two children of SBX, bounded, each number crossed with probability 1/2 (`float64[d]`)."""
+    """One of the two children of SBX of each pair of rows, bounded, each number crossed with probability 1/2.
+
+    `first`, `second` and the children are `float64[n, d]`.
+    """
     from pymoo.operators.crossover.sbx import cross_sbx
 
+    n = len(first)
     children = cross_sbx(
-        np.array([[first], [second]]), lower, upper, np.full((1, 1), eta), prob_var=0.5,
-        prob_bin=np.full((1, 1), 0.5), random_state=rng,
+        np.array([first, second]), lower, upper, np.full((n, 1), eta), prob_var=0.5,
+        prob_bin=np.full((n, 1), 0.5), random_state=rng,
     )  # fmt: skip
-    return np.asarray(children[int(rng.integers(2)), 0])
+    return np.asarray(children[rng.integers(2, size=n), np.arange(n)])
 
 
 def mutated(
     x: Floats, lower: Floats, upper: Floats, eta: float, numbers: float, rng: np.random.Generator
 ) -> Floats:
-    """`x` after polynomial mutation of so many of its numbers, on average; bounded (`float64[d]`)."""
+    """Rows after polynomial mutation of so many of their numbers, on average; bounded (`float64[n, d]`)."""
     from pymoo.operators.mutation.pm import mut_pm
 
-    rate = np.array([min(numbers / max(len(x), 1), 1.0)])
-    return np.asarray(mut_pm(x[None], lower, upper, np.array([eta]), rate, False, random_state=rng)[0])
+    rate = min(numbers / max(x.shape[1], 1), 1.0)
+    return np.asarray(
+        mut_pm(x, lower, upper, np.full(len(x), eta), np.full(len(x), rate), False, random_state=rng)
+    )

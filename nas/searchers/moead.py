@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import isinf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,18 +104,23 @@ class MOEAD:
             return state
         everywhere = trial.id < self.population
         served = range(len(state.weights)) if everywhere else state.neighbours[trial.id % len(state.weights)]
-        for i in served:
-            if _fitness(new, state, int(i)) <= _fitness(state.population[i], state, int(i)):
+        places = [int(i) for i in served]
+        now = _fitnesses([state.population[i] for i in places], state, places)
+        then = _fitnesses([new] * len(places), state, places)
+        for i, old, better in zip(places, now, then, strict=True):
+            if better <= old:
                 state.population[i] = new
         return state
 
 
-def _fitness(member: Member, state: State, subproblem: int) -> tuple[bool, float, float]:
-    """(failed, violation, Chebyshev's distance under the weights of the subproblem): less is better.
+def _fitnesses(
+    members: Sequence[Member], state: State, subproblems: Sequence[int]
+) -> list[tuple[bool, float, float]]:
+    """(failed, violation, Chebyshev's distance under the weights of its subproblem) of each: less is better.
 
     A weight of 0 counts as 1e-4, so that the ends of the front are not merely weakly optimal.
     """
-    failed = not np.isfinite(member.losses).all()
-    away = np.ones(len(member.losses)) if failed else state.box.scaled(member.losses)
-    weights = np.maximum(state.weights[subproblem], 1e-4)
-    return failed, member.violation, float(chebyshev(away, weights))
+    away = state.box.scaled(np.array([member.losses for member in members]))
+    weights = np.maximum(state.weights[subproblems], 1e-4)
+    distances = chebyshev(weights * away, np.ones(away.shape[1])).tolist()
+    return [(isinf(distance), m.violation, distance) for m, distance in zip(members, distances, strict=True)]

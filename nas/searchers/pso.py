@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 
-from nas.protocols import Context, Exhausted
+from nas.protocols import Context, Exhausted, NumericSpace
 from nas.searchers.box import Floats
 from nas.searchers.members import Member
 from nas.searchers.novelty import changed, first_new, widening
@@ -19,6 +20,9 @@ from nas.trial import Proposal, Trial
 
 STEPS = 4
 """Moves that a particle makes for one proposal, until it is where nobody was."""
+
+SWARM = "swarm"
+"""Origin of what a particle flew to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +49,11 @@ class State:
     scalarisation: Scalarisation | None = None
     swarm: list[Particle] = field(default_factory=list)
     proposals: int = 0
+
+    @property
+    def space(self) -> NumericSpace:
+        """It was checked at the start."""
+        return cast(NumericSpace, self.context.space)
 
 
 @dataclass(frozen=True)
@@ -104,11 +113,12 @@ class PSO:
 
     def _draws(self, state: State, place: int, rng: np.random.Generator) -> Iterator[Proposal]:
         """Where the particle flies to, then mutations of its best."""
-        context, space = state.context, numeric(state.context, "PSO")
-        guides = self._guides(state, place, np.random.default_rng(state.swarm[place].seed))
+        context = state.context
+        turn = np.random.default_rng(state.swarm[place].seed)
+        guides = self._guides(state, place, turn)
         parents = tuple(dict.fromkeys(guide.trial.id for guide in guides))
-        for particle in self._flight(state, place):
-            yield Proposal(space.from_vector(particle.position), parents, "swarm")
+        for particle in self._flight(state, place, guides, turn):
+            yield Proposal(state.space.from_vector(particle.position), parents, SWARM)
         for changes in widening():
             child = changed(context.space, guides[0].trial.architecture, changes, rng)
             yield Proposal(child, parents[:1], "mutate")
@@ -122,13 +132,14 @@ class PSO:
         leader = able[tournament(standing, rng, self.leaders)]
         return (leader if failed(own) else own), leader
 
-    def _flight(self, state: State, place: int) -> Iterator[Particle]:
-        """The particle after each of `STEPS` moves. It draws from the particle's seed only."""
-        space, particle = numeric(state.context, "PSO"), state.swarm[place]
-        rng = np.random.default_rng(particle.seed)
-        own, leader = (space.vector(guide.trial.architecture) for guide in self._guides(state, place, rng))
+    def _flight(
+        self, state: State, place: int, guides: tuple[Member, Member], turn: np.random.Generator
+    ) -> Iterator[Particle]:
+        """The particle after each of `STEPS` moves. `turn` comes from the particle's seed."""
+        particle = state.swarm[place]
+        own, leader = (state.space.vector(guide.trial.architecture) for guide in guides)
         for _ in range(STEPS):
-            position, velocity = self.moved(particle, own, leader, *space.bounds, rng)
+            position, velocity = self.moved(particle, own, leader, *state.space.bounds, turn)
             particle = replace(particle, position=position, velocity=velocity)
             yield particle
 
@@ -156,13 +167,15 @@ class PSO:
         place = state.proposals % self.population
         state.proposals += 1
         if place < len(state.swarm):
-            space = numeric(state.context, "PSO")
             particle = state.swarm[place]
-            for particle in self._flight(state, place):
-                if space.from_vector(particle.position) == trial.architecture:
+            turn = np.random.default_rng(particle.seed)
+            guides = self._guides(state, place, turn)
+            flown = trial.proposal.origin == SWARM
+            for particle in self._flight(state, place, guides, turn) if flown else ():
+                if state.space.from_vector(particle.position) == trial.architecture:
                     break
             else:
-                particle = replace(particle, position=space.vector(trial.architecture))
+                particle = replace(particle, position=state.space.vector(trial.architecture))
             state.swarm[place] = particle
         return state
 
@@ -170,10 +183,9 @@ class PSO:
         """Renews the best of its particle, which may then move again; of equals the younger is the best."""
         member, seed = Member.of(state.context, trial), int(rng.integers(2**63))
         if trial.id < self.population:
-            space = numeric(state.context, "PSO")
-            lower, upper = space.bounds
+            lower, upper = state.space.bounds
             velocity = rng.random(len(lower)) * self.speed * (upper - lower)  # pymoo's "random"
-            state.swarm.append(Particle(space.vector(trial.architecture), velocity, member, seed))
+            state.swarm.append(Particle(state.space.vector(trial.architecture), velocity, member, seed))
             return state
         place = trial.id % self.population
         members = [*(particle.best for particle in state.swarm), member]

@@ -54,9 +54,19 @@ def standing(members: Sequence[Member], fitness: ArrayLike | None = None) -> NDA
             np.asarray(fitness, dtype=np.float64), nan=np.inf, posinf=np.inf, neginf=-np.inf
         )
         ties = np.zeros(len(members))
-    handicaps = np.array([handicap(member) for member in members], dtype=np.float64).reshape(-1, 2)
-    rows = np.column_stack([handicaps, numbers, ties])
-    return np.asarray(np.unique(rows, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
+    failures = ~np.isfinite(_losses(members)).all(axis=1)
+    violation = np.array([member.violation for member in members])
+    keys = np.array([ties, numbers, violation, failures], dtype=np.float64)
+    order = np.lexsort(keys)
+    new = (keys[:, order[1:]] != keys[:, order[:-1]]).any(axis=0)
+    result = np.zeros(len(members), dtype=np.int64)
+    result[order[1:]] = np.cumsum(new)
+    return result
+
+
+def _losses(members: Sequence[Member]) -> Floats:
+    """`float64[n, m]`."""
+    return np.array([member.losses for member in members]).reshape(len(members), -1)
 
 
 def ranked(members: Sequence[Member]) -> list[Member]:
@@ -65,18 +75,21 @@ def ranked(members: Sequence[Member]) -> list[Member]:
     Feasible members are ranked by dominance, infeasible ones behind them by violation (Deb et al. 2002,
     section VI), failed ones last, by violation too. Crowding is within each rank.
     """
+    losses = _losses(members)
     violation = np.array([member.violation for member in members])
-    losses = np.array([member.losses for member in members])
     succeeded = np.isfinite(losses).all(axis=1)
     feasible = succeeded & ~(violation > 0)
-    ranks = np.zeros(len(members), dtype=np.int64)
-    ranks[feasible] = pareto.ranks(losses[feasible])
-    for others in (succeeded & ~feasible, ~succeeded):
-        behind = ranks.max(initial=-1) + 1
-        ranks[others] = behind + np.unique(violation[others], return_inverse=True)[1]
+    if feasible.all():
+        ranks = pareto.ranks(losses)
+    else:
+        ranks = np.zeros(len(members), dtype=np.int64)
+        ranks[feasible] = pareto.ranks(losses[feasible])
+        for others in (succeeded & ~feasible, ~succeeded):
+            behind = ranks.max(initial=-1) + 1
+            ranks[others] = behind + np.unique(violation[others], return_inverse=True)[1]
     crowding = np.zeros(len(members))
-    for rank in np.unique(ranks):
-        alike = ranks == rank
+    for rank in set(ranks.tolist()):
+        alike = np.flatnonzero(ranks == rank)
         crowding[alike] = pareto.crowding(losses[alike])
     return [
         Member(m.trial, m.losses, m.violation, rank, distance)
@@ -95,7 +108,7 @@ def places(
     That is the scalarisation, scaled over the members; without one the loss of a single objective, or of
     several (rank, crowding).
     """
-    losses = np.array([member.losses for member in members])
+    losses = _losses(members)
     if scalarisation is not None:
         scores = scalarisation.scores(losses, Box.of(losses), objectives, rng)
         return standing(members, scores)

@@ -17,6 +17,7 @@ import numpy as np
 from bench.metrics import Judge
 from nas import Architecture
 from nas.protocols import Identity
+from objectives.cost import macs, params
 from search_spaces.nasbench201 import NASBench201Space
 from search_spaces.nasbench_macro import NASBenchMacroSpace
 
@@ -77,19 +78,11 @@ def read_nasbench201(
 # --- benchmarks --------------------------------------------------------------------------------------
 
 
-def _params(arch: Architecture, space: Any) -> float:
-    return float(space.cost(arch).params)
-
-
-def _macs(arch: Architecture, space: Any) -> float:
-    return float(space.cost(arch).macs)
-
-
-COSTS: Mapping[str, Exact] = {
-    "params": _params,
-    "flops": _macs,  # NAS-Bench-Macro's flops are MACs
-    "params_c10": _params,
-    "conv_macs_c10": _macs,
+COSTS: Mapping[str, Exact | None] = {
+    "params": params().exact,
+    "flops": macs().exact,  # NAS-Bench-Macro's flops are MACs
+    "params_c10": params(form="written").exact,
+    "conv_macs_c10": macs(form="written").exact,
 }
 """Columns that the spaces compute exactly."""
 

@@ -55,6 +55,17 @@ def test_first_trials_are_spread_over_the_costs() -> None:
     assert np.diff(np.sort(costs)).max() < 0.6 * np.ptp(costs)
 
 
+def test_now_and_then_the_model_is_not_asked() -> None:
+    """Then what is proposed is unlike all before, where the model had asked for more of the same."""
+    search = make(BayesianOptimization(), (Objective("error"), Objective("twos")))
+    run(search, 34)
+    spread = [trial.id for trial in search.trials if trial.proposal.origin == "spread"]
+    assert spread == [0, 1, 2, 3, 4, 12, 20, 33]
+    costs = np.log([MACRO.cost(trial.architecture).params for trial in search.trials])
+    nearest = {i: np.abs(costs[:i] - costs[i]).min() for i in range(12, len(costs))}
+    assert np.mean([nearest[i] for i in (12, 20, 33)]) > 2 * np.median(list(nearest.values()))
+
+
 def test_a_cold_ask_is_a_warm_ask() -> None:
     """What is remembered between asks may be lost at any trial."""
     search = make(SEARCHER)

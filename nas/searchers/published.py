@@ -55,7 +55,7 @@ def nemo(
 
 def nas_bowl(
     initial: int = 30,
-    samples: int = 3,
+    samples: int = 1,
     blocks: Sequence[str] = ("ops", "wiring", "wiring2"),
     acquisition: str = "ehvi",
 ) -> BayesianOptimization:

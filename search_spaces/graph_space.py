@@ -260,8 +260,11 @@ class GraphSpace(ABC):
             width, stride: what the place says, as in `Site`.
         """
         shapes = tuple([self.shape(plan, source) for source in sources])
-        with self.named(name):
+        try:
             cell, used = self._cells(graph, Site(shapes, width, stride))
+        except InvalidArchitecture:
+            with self.named(name):
+                raise
         if not cell.places:
             return sources[used[-1 - cell.output]]
         plan.append(Placed(name, cell, tuple([sources[i] for i in used])))

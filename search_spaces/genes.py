@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +102,11 @@ class GeneSpace(GraphSpace):
         self._places = lru_cache(REMEMBERED)(self._indices)
         self._changed = lru_cache(REMEMBERED)(self._with_value)
         self._written: dict[tuple[str, Graph], Form] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        del state["_written"]
+        return state
 
     # --- what a space says -------------------------------------------------------------------------
 
@@ -323,7 +329,10 @@ class GeneSpace(GraphSpace):
 
     def _renamed(self, name: str, values: Values, ids: Mapping[int, int]) -> Graph:
         """The graph of these values where each natural id is `ids[id]`."""
-        graph = self._graphs(name, values).renamed(ids)
+        natural = self._graphs(name, values)
+        if all(old == new for old, new in ids.items()):
+            return natural
+        graph = natural.renamed(ids)
         self._note(name, graph, (values, ids))
         return graph
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -137,17 +139,52 @@ def test_looking_ahead_is_what_the_process_says_after_one_more() -> None:
     few = candidates[:8]
     found = module.look_ahead(outlook, few)
     (posterior,) = outlook.belief.posteriors
-    rows = [candidate.row for candidate in few]
+    rows = [candidate.row for candidate in few] + posterior.rows
     before = posterior.predict(rows)
+    assert before.mean[len(few) :].min() < before.mean[: len(few)].min()
     covariance = posterior.covariance(rows, rows)
     rng = np.random.default_rng(4)
     for place in range(len(few)):
         variance = covariance[place, place] + posterior.kernel.noise
         shift = covariance[:, place] / np.sqrt(variance)
         after = before.mean + rng.normal(size=(DRAWN, 1)) * shift
-        gains = before.mean.min() - after.min(axis=1)
+        gains = before.mean.min() - after.min(axis=1)  # what was told may be the least, before and after
         assert found[place] == pytest.approx(gains.mean(), abs=4 * gains.std() / np.sqrt(DRAWN) + 1e-12)
     assert found.max() > 0
+
+
+@pytest.mark.parametrize("name", ACQUISITIONS)
+def test_open_trials_are_counted(name: str) -> None:
+    """What is open already promises less than before; `parego` and draws say so on the mean."""
+    outlook, candidates = looked(1)
+    acquisition = ACQUISITIONS[name]
+    (first,) = candidates[:1]
+    pending = replace(outlook, pending=[first])
+    before = np.mean([acquisition.score(outlook, candidates)[0] for _ in range(200)])
+    after = np.mean([acquisition.score(pending, candidates)[0] for _ in range(200)])
+    assert after < before
+
+
+def test_joint_draws_know_what_is_open() -> None:
+    outlook, candidates = looked(1)
+    (posterior,) = outlook.belief.posteriors
+    rows, given = [c.row for c in candidates], [candidates[0].row, candidates[7].row]
+    found = posterior.covariance(rows, rows, given)
+    expected = posterior.predict(rows, given).std ** 2
+    np.testing.assert_allclose(np.diag(found), expected, atol=1e-9)
+    again = copy.deepcopy(posterior)
+    for row in given:
+        again.add(row, 0.3)
+    np.testing.assert_allclose(found, again.covariance(rows, rows), atol=1e-6)
+
+
+def test_where_nothing_is_within_the_limits_scores_do_not_depend_on_each_other() -> None:
+    outlook, candidates = looked(2)
+    none = replace(outlook, within=outlook.within[:0])
+    for name in ("ehvi", "pi", "ucb", "parego"):
+        score = ACQUISITIONS[name].score
+        alone = np.concatenate([score(none, [candidate]) for candidate in candidates[:5]])
+        np.testing.assert_allclose(score(none, candidates)[:5], alone)
 
 
 @pytest.mark.parametrize("name", ACQUISITIONS)
@@ -191,9 +228,10 @@ def test_each_beats_sampling_with_several_objectives(name: str) -> None:
 
 @pytest.mark.parametrize("name", ACQUISITIONS)
 def test_nothing_to_model_is_no_reason_to_stop(name: str) -> None:
-    objectives = OBJECTIVES[2][1:]
-    search = make(BayesianOptimization(acquisition=name), objectives)
-    assert run(search, 12) is None
+    """The cheapest is found; then nothing is hoped for, and evolution goes on."""
+    search = make(BayesianOptimization(acquisition=name), OBJECTIVES[2][1:])
+    assert run(search, 40) is None
+    assert "(the model hopes for nothing)" in search.trials[-1].proposal.origin
 
 
 def test_a_setting_by_name() -> None:

@@ -77,6 +77,11 @@ class Outlook:
         """`float64[m, DRAWS]`."""
         return self.rng.standard_normal((len(self.reference), DRAWS))
 
+    @property
+    def given(self) -> list[int]:
+        """Rows of the open trials."""
+        return [candidate.row for candidate in self.pending]
+
     def predictions(self, candidates: Sequence[Candidate]) -> dict[int, tuple[Warp, Normal]]:
         """Of each modelled objective, deviations widened."""
         found = self.belief.predictions(candidates, self.pending)
@@ -112,7 +117,8 @@ def log_expected(outlook: Outlook, candidates: Sequence[Candidate]) -> Floats:
     """Log of the expected improvement on the model's scale, also where that is next to 0; one objective."""
     predictions = outlook.predictions(candidates)
     if not predictions:
-        return expected_growth(outlook, candidates)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(expected_growth(outlook, candidates)))
     ((warp, predicted),) = predictions.values()
     return log_expected_improvement(predicted, _least(outlook, warp))
 
@@ -135,8 +141,7 @@ def scalar_growth(outlook: Outlook, candidates: Sequence[Candidate]) -> Floats:
         draws[:, :, place] = warp.losses(z)
     shape = draws.shape[:2]
     norms = _norm(outlook, box.scaled(draws.reshape(-1, draws.shape[2]))).reshape(shape)
-    best = _norm(outlook, box.scaled(outlook.within)).min(initial=np.inf) if len(outlook.within) else np.inf
-    best = best if np.isfinite(best) else float(norms.max())
+    best = _norm(outlook, box.scaled(np.vstack([outlook.within, outlook.reference]))).min()
     return np.asarray(np.maximum(best - norms, 0.0).mean(axis=1))
 
 
@@ -156,7 +161,7 @@ def jointly_drawn_growth(outlook: Outlook, candidates: Sequence[Candidate]) -> F
     posteriors = dict(zip(outlook.belief.objectives, outlook.belief.posteriors, strict=True))
 
     def draw(place: int, predicted: Normal) -> Floats:
-        covariance = outlook.widened**2 * posteriors[place].covariance(rows, rows)
+        covariance = outlook.widened**2 * posteriors[place].covariance(rows, rows, outlook.given)
         return np.asarray(thompson(predicted.mean, covariance, outlook.rng)[0])
 
     return _if_true(outlook, candidates, draw)
@@ -165,8 +170,8 @@ def jointly_drawn_growth(outlook: Outlook, candidates: Sequence[Candidate]) -> F
 def look_ahead(outlook: Outlook, candidates: Sequence[Candidate]) -> Floats:
     """Knowledge gradient: how much lower the least mean is expected to be after one more trial.
 
-    It is for one objective, and exact over the `AHEAD` candidates of the largest expected improvement; the
-    others have 0.
+    It is for one objective, and exact over the `AHEAD` candidates of the largest expected improvement and as
+    many told trials of the least means; other candidates have 0.
     """
     predictions = outlook.predictions(candidates)
     if not predictions:
@@ -174,10 +179,13 @@ def look_ahead(outlook: Outlook, candidates: Sequence[Candidate]) -> Floats:
     ((warp, predicted),) = predictions.values()
     chosen = np.argsort(-log_expected_improvement(predicted, _least(outlook, warp)), kind="stable")[:AHEAD]
     (posterior,) = outlook.belief.posteriors
-    rows = [candidates[place].row for place in chosen.tolist()]
+    told = posterior.rows
+    least = np.argsort(posterior.predict(told).mean, kind="stable")[:AHEAD]
+    rows = [candidates[place].row for place in chosen.tolist()] + [told[place] for place in least.tolist()]
+    means = posterior.predict(rows).mean
+    covariance = posterior.covariance(rows, rows, outlook.given)
     gains = np.zeros(len(candidates))
-    noise = posterior.kernel.noise
-    gains[chosen] = knowledge_gradient(predicted.mean[chosen], posterior.covariance(rows, rows), noise)
+    gains[chosen] = knowledge_gradient(means, covariance, posterior.kernel.noise)[: len(chosen)]
     return gains
 
 

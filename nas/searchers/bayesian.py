@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import isclose
 
 import numpy as np
 
@@ -286,7 +287,7 @@ def _best(
     beyond = candidates.open(candidates.neighbors(chosen.architecture) if acquisition.climbs else ())
     if fresh := [candidate for key, candidate in beyond.items() if key not in there]:
         best, better = _first_best(fresh, score)
-        if better > gain + TIED * abs(gain):
+        if better > gain and not isclose(better, gain, rel_tol=TIED):
             chosen, gain = best, better
     if not gain > acquisition.nothing:
         return None

@@ -163,7 +163,8 @@ class PSO:
         return repair_random_init(position, x, lower, upper, random_state=rng)[0], velocity[0]
 
     def proposed(self, state: State, trial: Trial) -> State:
-        """Moves the particle to where it proposed; off its flight, to the point of the architecture."""
+        """Moves the particle to where it proposed; off its flight, to the point of the architecture, with the
+        velocity it had."""
         place = state.proposals % self.population
         state.proposals += 1
         if place < len(state.swarm):

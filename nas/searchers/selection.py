@@ -46,6 +46,8 @@ def standing(members: Sequence[Member], fitness: ArrayLike | None = None) -> NDA
 
     By handicap, then by `fitness` (`float64[n]`, less is better), or by (rank, crowding) if none is given.
     """
+    if not members:
+        return np.zeros(0, dtype=np.int64)
     if fitness is None:
         numbers = np.array([float(member.rank) for member in members])
         ties = np.array([-member.crowding for member in members])

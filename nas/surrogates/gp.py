@@ -239,12 +239,26 @@ class Posterior:
         mean, left = self._mean[columns], self._left[columns]
         if given:
             across = self.covariance(rows, given)
-            among = self.covariance(given, given) + (self.kernel.noise + JITTER) * np.eye(len(given))
-            left = left - np.einsum("ij,ji->i", across, np.linalg.solve(among, across.T))
+            left = left - np.einsum("ij,ji->i", across, np.linalg.solve(self._among(given), across.T))
         return Normal(mean, np.sqrt(np.maximum(left, 1e-12)))
 
-    def covariance(self, rows: Sequence[int], others: Sequence[int]) -> Floats:
-        """`float64[n, m]`, of the values without noise, given the data."""
+    @property
+    def rows(self) -> list[int]:
+        """Those of the data, in order."""
+        rows = list(self._columns)
+        return [rows[column] for column in self._data]
+
+    def _among(self, given: Sequence[int]) -> Floats:
+        """Covariance of the values at these rows, noise included."""
+        noise = (self.kernel.noise + JITTER) * np.eye(len(given))
+        return np.asarray(self.covariance(given, given) + noise)
+
+    def covariance(self, rows: Sequence[int], others: Sequence[int], given: Sequence[int] = ()) -> Floats:
+        """`float64[n, m]`, of the values without noise, given the data and the values at `given`."""
+        if given:
+            across, beyond = self.covariance(rows, given), self.covariance(given, others)
+            known = across @ np.linalg.solve(self._among(given), beyond)
+            return np.asarray(self.covariance(rows, others) - known)
         left, right = self._cover(rows), self._cover(others)
         n = len(self._data)
         prior = self.kernel.covariance(self._at(left), self._at(right))

@@ -102,10 +102,15 @@ class Study:
         lock = lock_folder(folder)
         try:
             check_folder(folder)  # another process may have been quicker
-            shutil.rmtree(folder / "data", ignore_errors=True)  # of a creation that was killed
-            info = prepare(settings.data, settings.seed, folder / "data")
-            search = make_search(settings, info)
-            store = Store.create(folder, settings_to_dict(settings), info.sha256)
+            data = folder / "data"
+            shutil.rmtree(data, ignore_errors=True)  # of a creation that was killed
+            try:
+                info = prepare(settings.data, settings.seed, data)
+                search = make_search(settings, info)
+                store = Store.create(folder, settings_to_dict(settings), info.sha256)
+            except BaseException:
+                shutil.rmtree(data, ignore_errors=True)
+                raise
         finally:
             lock.close()
         return cls(search, store, settings)

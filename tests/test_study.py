@@ -467,6 +467,9 @@ def test_what_a_run_needs_is_checked_first(tmp_path: Path, monkeypatch: pytest.M
         ),
         ({"study": {"reference": {"eror": 100.0}}}, SettingsError, "`study.reference` must name each"),
         ({"space": {"name": "chian"}, "data": {"name": "npz"}}, UnknownName, "did you mean 'chain'"),
+        ({"searcher": {"name": "bayesian", "acquisition": "ei"}}, SettingsError, "is for one objective"),
+        ({"searcher": {"name": "bayesian", "acquisition": "best"}}, UnknownName, "acquisition must be one"),
+        ({"searcher": {"name": "pso"}}, SettingsError, "PSO needs a space with bounds"),
     ],
 )
 def test_wrong_settings_end_at_the_start(
@@ -474,6 +477,7 @@ def test_wrong_settings_end_at_the_start(
 ) -> None:
     with pytest.raises(error, match=says):
         Study.create(tmp_path / "study", tables() | change)
+    assert not (tmp_path / "study" / "data").exists()
     with Study.create(tmp_path / "study", tables()):  # what the failed creation left is no hindrance
         pass
 

@@ -159,10 +159,11 @@ def tournament(
     standings = np.asarray(places)
     if not len(standings):
         raise ValueError("a tournament must have a member to choose, but got none")
-    law = tournament_law(size if replace else min(size, len(standings)), pressure)
-    drawn = rng.choice(len(standings), size=len(law), replace=replace)
+    count = size if replace else min(size, len(standings))
+    law = None if pressure == 1 and size > 0 else tournament_law(count, pressure)
+    drawn = rng.choice(len(standings), size=count, replace=replace)
     order = np.argsort(standings[drawn], kind="stable")
-    winner = 0 if pressure == 1 else rng.choice(len(law), p=law)
+    winner = 0 if law is None else rng.choice(count, p=law)
     return int(drawn[order[winner]])
 
 

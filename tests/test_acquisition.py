@@ -84,6 +84,9 @@ def test_joint_draws_have_the_law() -> None:
     assert np.cov(drawn.T) == pytest.approx(covariance, abs=0.25)
     certain = acquisition.thompson([1.0, 2.0], np.zeros((2, 2)), rng)
     assert certain.tolist() == [[1.0, 2.0]]
+    rounded = acquisition.thompson([0.0, 0.0], [[1.0, 1.0001], [1.0001, 1.0]], rng, 1000)  # indefinite
+    assert rounded[:, 0] == pytest.approx(rounded[:, 1])
+    assert rounded.std() == pytest.approx(1.0, abs=0.1)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -17,7 +17,7 @@ from nas.searchers.acquisitions import ACQUISITIONS, Outlook
 from nas.searchers.bayesian import _outlook, _score
 from nas.searchers.candidates import Candidate
 from nas.trial import Failure, Trial
-from tests.searching import OBJECTIVES, digits, make, measured, run
+from tests.searching import OBJECTIVES, digits, make, measured, run, tell
 
 SINGLE = [name for name, acquisition in ACQUISITIONS.items() if acquisition.single]
 SEVERAL = [name for name in ACQUISITIONS if name not in SINGLE]
@@ -100,8 +100,8 @@ def test_joint_draws_agree_on_neighbours() -> None:
     twice = [candidates[0], candidates[0]]
     joint = np.array([module.jointly_drawn_growth(outlook, twice) for _ in range(50)])
     alone = np.array([module.drawn_growth(outlook, twice) for _ in range(50)])
-    np.testing.assert_allclose(joint[:, 0], joint[:, 1], atol=1e-4)
-    assert (np.abs(alone[:, 0] - alone[:, 1]) > 1e-4).any()
+    np.testing.assert_allclose(joint[:, 0], joint[:, 1], atol=2e-3)
+    assert (np.abs(alone[:, 0] - alone[:, 1]) > 0.1).any()
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 4])
@@ -205,6 +205,24 @@ def test_limits_and_failures_weigh(name: str) -> None:
 
 
 # --- how each searches ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ACQUISITIONS)
+def test_a_cold_ask_is_a_warm_ask(name: str) -> None:
+    """Also of those that draw: a search that is continued goes on as it would have."""
+
+    def begun() -> Any:
+        return make(BayesianOptimization(initial=4, acquisition=name), OBJECTIVES[1 if name in SINGLE else 2])
+
+    search = begun()
+    run(search, 20)
+    for _ in range(5):
+        cold = begun()
+        for trial in search.trials:
+            cold.restore(trial)
+        proposal: Any = search.ask()
+        assert cold.ask() == proposal
+        tell(search, search.propose(proposal))
 
 
 @pytest.mark.parametrize("name", ACQUISITIONS)

@@ -20,6 +20,9 @@ FAR = -1e4
 CERTAIN = 1e-150
 """A smaller standard deviation counts as 0."""
 
+JITTER = 1e-9
+"""Added to the diagonal of a covariance, in units of its largest entry."""
+
 
 # --- one objective, independent predictions ------------------------------------------------------------
 
@@ -84,8 +87,12 @@ def thompson(mean: ArrayLike, covariance: ArrayLike, rng: np.random.Generator, d
         mean, covariance: `float64[n]` and `float64[n, n]`, positive semi-definite.
     """
     mu, sigma = _joint(mean, covariance)
-    values, vectors = np.linalg.eigh(sigma)
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    jitter = JITTER * np.diag(sigma).max(initial=CERTAIN) * np.eye(len(mu))
+    try:
+        root = np.linalg.cholesky(sigma + jitter)  # it hardly changes where sigma hardly does
+    except np.linalg.LinAlgError:  # rounding made it indefinite by more than that
+        values, vectors = np.linalg.eigh(sigma)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
     return np.asarray(mu + rng.standard_normal((draws, len(mu))) @ root.T)
 
 

@@ -19,8 +19,8 @@ from nas.protocols import Context, Exhausted
 from nas.searchers.acquisitions import ACQUISITIONS, Acquisition, Outlook
 from nas.searchers.belief import Belief, Chance, quality, updated, updated_chance
 from nas.searchers.candidates import NEIGHBORS, Candidate, Candidates
-from nas.searchers.evidence import Evidence, front_of, losses_of
-from nas.searchers.members import Member
+from nas.searchers.evidence import Evidence, front_of
+from nas.searchers.members import Member, losses_of
 from nas.searchers.novelty import child_of, first_new, widening
 from nas.surrogates.features import BLOCKS, DEFAULT, squared_distances
 from nas.surrogates.model import Floats, Unfit

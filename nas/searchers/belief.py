@@ -10,8 +10,8 @@ import numpy as np
 from nas import pareto
 from nas.searchers.box import Floats
 from nas.searchers.candidates import Candidate, Candidates
-from nas.searchers.evidence import Evidence, losses_of
-from nas.searchers.members import Member
+from nas.searchers.evidence import Evidence
+from nas.searchers.members import Member, losses_of
 from nas.searchers.selection import failed
 from nas.surrogates.gp import Kernel, Posterior, Scaling, fit_kernel
 from nas.surrogates.model import Normal, Unfit

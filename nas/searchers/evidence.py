@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,8 +9,7 @@ from numpy.typing import NDArray
 
 from nas import pareto
 from nas.protocols import Context
-from nas.searchers.box import Floats
-from nas.searchers.members import Member
+from nas.searchers.members import Member, losses_of
 from nas.searchers.selection import failed
 from nas.trial import Trial
 
@@ -54,8 +52,3 @@ def front_of(members: list[Member]) -> list[Member]:
     if not allowed:
         return []
     return [allowed[place] for place in pareto.front(losses_of(allowed)).tolist()]
-
-
-def losses_of(members: Sequence[Member]) -> Floats:
-    """`float64[n, m]`."""
-    return np.array([member.losses for member in members])

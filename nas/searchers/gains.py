@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from nas import pareto
 from nas.searchers.box import Box, Floats
-from nas.searchers.evidence import front_of, losses_of
-from nas.searchers.members import Member
+from nas.searchers.evidence import front_of
+from nas.searchers.members import Member, losses_of
 
 BEYOND = 1.1
 """The reference point, in ranges of the front of all that is known and could be: 1 is its worst."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,3 +31,8 @@ class Member:
     @classmethod
     def of(cls, context: Context, trial: Trial) -> Member:
         return cls(trial, context.losses(trial), context.violation(trial.values))
+
+
+def losses_of(members: Sequence[Member]) -> NDArray[np.float64]:
+    """`float64[n, m]`."""
+    return np.array([member.losses for member in members])

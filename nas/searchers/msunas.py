@@ -11,8 +11,8 @@ from nas.protocols import Context, Exhausted
 from nas.searchers import batches
 from nas.searchers.batches import Past, State
 from nas.searchers.box import Box, Floats
-from nas.searchers.evidence import front_of, losses_of
-from nas.searchers.members import Member
+from nas.searchers.evidence import front_of
+from nas.searchers.members import Member, losses_of
 from nas.searchers.offspring import by_rank, children
 from nas.searchers.selection import survivors
 from nas.surrogates import Model, model_of

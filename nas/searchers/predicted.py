@@ -11,8 +11,8 @@ import numpy as np
 from nas.architecture import Architecture
 from nas.protocols import Context
 from nas.searchers.box import Floats
-from nas.searchers.evidence import Evidence, losses_of
-from nas.searchers.members import Member
+from nas.searchers.evidence import Evidence
+from nas.searchers.members import Member, losses_of
 from nas.surrogates.acquisition import independent_thompson_sampling
 from nas.surrogates.model import Fitted, Model, Unfit
 from nas.surrogates.rows import LEAST

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from nas import pareto
 from nas.protocols import Objective
 from nas.searchers.box import Box, Floats
-from nas.searchers.members import Member
+from nas.searchers.members import Member, losses_of
 from nas.searchers.scalars import Scalarisation
 
 # --- who is better ---------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def standing(members: Sequence[Member], fitness: ArrayLike | None = None) -> NDA
             np.asarray(fitness, dtype=np.float64), nan=np.inf, posinf=np.inf, neginf=-np.inf
         )
         ties = np.zeros(len(members))
-    failures = ~np.isfinite(_losses(members)).all(axis=1)
+    failures = ~np.isfinite(losses_of(members)).all(axis=1)
     violation = np.array([member.violation for member in members])
     keys = np.array([ties, numbers, violation, failures], dtype=np.float64)
     order = np.lexsort(keys)
@@ -66,18 +66,13 @@ def standing(members: Sequence[Member], fitness: ArrayLike | None = None) -> NDA
     return result
 
 
-def _losses(members: Sequence[Member]) -> Floats:
-    """`float64[n, m]`."""
-    return np.array([member.losses for member in members]).reshape(len(members), -1)
-
-
 def ranked(members: Sequence[Member]) -> list[Member]:
     """All members, in their order, with the rank and the crowding distance they have among themselves.
 
     Feasible members are ranked by dominance, infeasible ones behind them by violation (Deb et al. 2002,
     section VI), failed ones last, by violation too. Crowding is within each rank.
     """
-    losses = _losses(members)
+    losses = losses_of(members)
     violation = np.array([member.violation for member in members])
     succeeded = np.isfinite(losses).all(axis=1)
     feasible = succeeded & ~(violation > 0)
@@ -110,7 +105,7 @@ def places(
     That is the scalarisation, scaled over the members; without one the loss of a single objective, or of
     several (rank, crowding).
     """
-    losses = _losses(members)
+    losses = losses_of(members)
     if scalarisation is not None:
         scores = scalarisation.scores(losses, Box.of(losses), objectives, rng)
         return standing(members, scores)

@@ -114,10 +114,11 @@ def _acquisitions() -> dict[str, Method]:
     found: dict[str, Method] = {}
     for name, acquisition in ACQUISITIONS.items():
         if name != BayesianOptimization().acquisition:
-            several = False if acquisition.single else None
-            searcher = BayesianOptimization(acquisition=name)
-            title = f"BayesianOptimization-{name}"
-            found |= ours(title, searcher, knows_cost=True, several=several, slow=True, cap=200)
+            searcher, title = BayesianOptimization(acquisition=name), f"BayesianOptimization-{name}"
+            if acquisition.single:
+                found |= ours(title, searcher, several=False, slow=True, cap=200)
+            else:
+                found |= ours(title, searcher, knows_cost=True, slow=True, cap=200)
     return found
 
 

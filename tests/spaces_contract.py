@@ -8,6 +8,7 @@ The network side (built module, thop, FlopCounterMode, memory) is checked where 
 
 from __future__ import annotations
 
+import pickle
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -308,6 +309,7 @@ class SpaceContract:
                 children.append((mixed, mutant, near, each.canonical(mutant), each.cost(mutant)))
             assert all(child == children[0] for child in children)
             arch = children[0][1]
+        assert len(pickle.dumps(space)) < 1.1 * len(pickle.dumps(self.make())) + 1000  # it is not sent along
 
     def test_keys_are_equal_exactly_for_isomorphic_networks(
         self, space: Any, samples: list[Architecture]

@@ -145,8 +145,9 @@ def test_standing_goes_by_failure_violation_and_fitness() -> None:
     ranked = [member(0, [0], rank=1), member(1, [0], crowding=1), member(2, [0], crowding=2)]
     assert standing(ranked).tolist() == [2, 1, 0]
 
-
-# --- survival ----------------------------------------------------------------------------------------
+    # --- survival ----------------------------------------------------------------------------------------
+    assert standing([]).tolist() == []
+    assert best([], 3) == []
 
 
 def test_youngest_and_best() -> None:

@@ -144,10 +144,9 @@ def test_standing_goes_by_failure_violation_and_fitness() -> None:
     assert standing(members, [3, np.nan, 1, 0, 1]).tolist() == [1, 3, 0, 2, 0]
     ranked = [member(0, [0], rank=1), member(1, [0], crowding=1), member(2, [0], crowding=2)]
     assert standing(ranked).tolist() == [2, 1, 0]
+    assert standing([]).tolist() == [] and best([], 3) == []
 
     # --- survival ----------------------------------------------------------------------------------------
-    assert standing([]).tolist() == []
-    assert best([], 3) == []
 
 
 def test_youngest_and_best() -> None:

@@ -146,7 +146,8 @@ def test_standing_goes_by_failure_violation_and_fitness() -> None:
     assert standing(ranked).tolist() == [2, 1, 0]
     assert standing([]).tolist() == [] and best([], 3) == []
 
-    # --- survival ----------------------------------------------------------------------------------------
+
+# --- survival ----------------------------------------------------------------------------------------
 
 
 def test_youngest_and_best() -> None:

@@ -15,7 +15,7 @@ from nas.searchers import BayesianOptimization, RandomSearch
 from nas.searchers import acquisitions as module
 from nas.searchers.acquisitions import ACQUISITIONS, Outlook
 from nas.searchers.bayesian import _outlook, _score
-from nas.searchers.candidates import Candidate
+from nas.searchers.candidates import Candidate, exact_losses
 from nas.trial import Failure, Trial
 from tests.searching import OBJECTIVES, digits, make, measured, run, tell
 
@@ -43,7 +43,7 @@ def looked(objectives: int, seed: int = 0) -> tuple[Outlook, list[Candidate]]:
 
 def draws(outlook: Outlook, candidates: list[Candidate], rng: np.random.Generator) -> Any:
     """Losses that may come out, `float64[DRAWN, n, m]`."""
-    losses = np.repeat(module.exact_losses(candidates)[None], DRAWN, axis=0)
+    losses = np.repeat(exact_losses(candidates)[None], DRAWN, axis=0)
     for place, (warp, predicted) in outlook.predictions(candidates).items():
         z = rng.normal(predicted.mean, predicted.std, size=(DRAWN, len(candidates)))
         losses[:, :, place] = warp.losses(z)
@@ -74,7 +74,7 @@ def test_chance_is_how_often_nothing_dominates(objectives: int) -> None:
 @pytest.mark.parametrize("objectives", [1, 2, 3])
 def test_a_bound_adds_its_hypervolume(objectives: int) -> None:
     outlook, candidates = looked(objectives)
-    points = module.exact_losses(candidates)
+    points = exact_losses(candidates)
     for place, (warp, predicted) in outlook.predictions(candidates).items():
         points[:, place] = warp.losses(predicted.mean - module.KAPPA * predicted.std)
     found = module.bound_growth(outlook, candidates)

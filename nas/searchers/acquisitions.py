@@ -15,7 +15,7 @@ import numpy as np
 from nas.scalarisation import achievement
 from nas.searchers.belief import Belief
 from nas.searchers.box import Box, Floats
-from nas.searchers.candidates import Candidate
+from nas.searchers.candidates import Candidate, exact_losses
 from nas.surrogates.acquisition import (
     confidence_bound,
     independent_thompson_sampling,
@@ -93,11 +93,6 @@ class Outlook:
     def growth(self, below: Sequence[Below]) -> Floats:
         """`float64[n]`: the sum over the boxes of the product of differences between their corners."""
         return expected_hypervolume_improvement(below, *self.cut)
-
-
-def exact_losses(candidates: Sequence[Candidate]) -> Floats:
-    """`float64[n, m]`, NaN where training alone tells."""
-    return np.array([candidate.losses for candidate in candidates])
 
 
 # --- one by one ----------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""Bayesian optimisation: trained next is what is expected to add most hypervolume.
+"""Bayesian optimisation: trained next is what promises most hypervolume, in expectation or by another measure.
 
 The objectives that training tells are modelled by Gaussian processes, on a log scale where that is likelier;
 exact ones are known. Expected hypervolume improvement is exact in any number of objectives
-(`nas.surrogates.ehvi`); with one objective it is expected improvement.
+(`nas.surrogates.ehvi`); with one objective it is expected improvement. Others are in `acquisitions`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 
 from nas import pareto
 from nas.searchers.box import Floats
-from nas.searchers.candidates import Candidate, Candidates
+from nas.searchers.candidates import Candidate, Candidates, exact_losses
 from nas.searchers.evidence import Evidence
 from nas.searchers.members import Member, losses_of
 from nas.searchers.selection import failed
@@ -68,7 +68,7 @@ class Belief:
 
     def losses(self, candidates: Sequence[Candidate]) -> Floats:
         """`float64[n, m]`: exact values as they are, the others as they are expected."""
-        found = np.array([candidate.losses for candidate in candidates])
+        found = exact_losses(candidates)
         for place, (warp, prediction) in self.predictions(candidates).items():
             found[:, place] = warp.losses(prediction.mean)
         return found

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import nan
 
+import numpy as np
+
 from nas.architecture import Architecture
 from nas.protocols import Context
+from nas.searchers.box import Floats
 from nas.surrogates.features import DEFAULT, Features
 from nas.trial import Trial
 
@@ -89,3 +92,8 @@ class Candidates:
             if key not in found and not candidate.violation > 0 and not seen(key):
                 found[key] = candidate
         return found
+
+
+def exact_losses(candidates: Sequence[Candidate]) -> Floats:
+    """`float64[n, m]`, NaN where training alone tells."""
+    return np.array([candidate.losses for candidate in candidates])

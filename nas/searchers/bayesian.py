@@ -1,4 +1,4 @@
-"""Bayesian optimisation: trained next is what promises most hypervolume, in expectation or by another measure.
+"""Bayesian optimisation: trained next is what is expected to add most hypervolume, or what else is asked for.
 
 The objectives that training tells are modelled by Gaussian processes, on a log scale where that is likelier;
 exact ones are known. Expected hypervolume improvement is exact in any number of objectives

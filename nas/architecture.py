@@ -56,7 +56,12 @@ def _checked_params(params: Params, owner: str) -> Params:
 
 def _same_params(a: Params, b: Params) -> bool:
     """Equal in value and type: 1, 1.0 and True are three parameters."""
-    return a is b or (a == b and repr(a) == repr(b))
+    if a is b or a != b:
+        return a is b
+    for (_, mine), (_, other) in zip(a, b, strict=True):
+        if type(mine) is not type(other) or (type(mine) is float and repr(mine) != repr(other)):
+            return False  # 0.0 and -0.0 are two as well
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Node:
     inputs: tuple[int, ...] = ()
     params: Params = ()
     _hash: int = field(default=0, init=False, repr=False, compare=False)
+    _label: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.params:
@@ -98,6 +104,13 @@ class Node:
 
     def __reduce__(self) -> tuple[type[Node], tuple[Any, ...]]:
         return Node, (self.id, self.op, self.inputs, self.params)  # a hash is of one process only
+
+    @property
+    def label(self) -> str:
+        """Op and parameters, equal for equal ones only."""
+        if not self._label:
+            object.__setattr__(self, "_label", repr((self.op, self.params)))
+        return self._label
 
     def __getitem__(self, name: str) -> Scalar:
         """The value of one parameter.

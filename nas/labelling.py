@@ -17,16 +17,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.architecture import Graph, Params
+    from nas.architecture import Graph
 
 COMMUTATIVE = "add"
 """The one op whose inputs have no order. Every other op reads its inputs in order."""
 
 Certificate = tuple[tuple[str, tuple[int, ...]], ...]
-
-
-def _label(op: str, params: Params) -> str:
-    return repr((op, params))
 
 
 def certificate(graph: Graph) -> Certificate:
@@ -35,7 +31,7 @@ def certificate(graph: Graph) -> Certificate:
     Isomorphic means: a bijection of nodes that keeps ops, params, the output and the order of the
     inputs (for "add": their multiset). Dead nodes count; two equal nodes are not one shared node.
     """
-    labels = [_label(node.op, node.params) for node in graph.nodes]
+    labels = [node.label for node in graph.nodes]
     if all(node.inputs == (before.id,) for before, node in pairwise(graph.nodes)):
         return (("chain", ()), *((label, ()) for label in labels))  # no order but its own
     tables = _Tables.of(graph, labels)

@@ -64,14 +64,15 @@ def crowding(losses: ArrayLike) -> NDArray[np.float64]:
     if len(finite) <= 2:
         distance[finite] = np.inf
         return distance
-    values = array[finite]
-    order = np.argsort(values, axis=0, kind="stable")
-    for column, places in enumerate(order.T):
-        ordered = values[places, column]
+    among = np.zeros(len(finite))
+    for column in array[finite].T:
+        places = column.argsort(kind="stable")
+        ordered = column[places]
         span = ordered[-1] - ordered[0]
         if span > 0:
-            distance[finite[places[1:-1]]] += (ordered[2:] - ordered[:-2]) / span
-            distance[finite[places[[0, -1]]]] = np.inf
+            among[places[1:-1]] += (ordered[2:] - ordered[:-2]) / span
+            among[places[0]] = among[places[-1]] = np.inf
+    distance[finite] = among
     return distance
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,6 +115,31 @@ class NumericSpace(Protocol):
         ...
 
 
+class Draft(Protocol):
+    """An architecture before it is written down, which is what costs time: most children of a search that has
+    converged were met before, and what they are made of tells it.
+
+    A space may have a method `draft(arch) -> Draft | None`; None if it makes none after all.
+    """
+
+    @property
+    def form(self) -> Hashable:
+        """Equal for two drafts of a space only if their architectures differ in ids at most."""
+        ...
+
+    def mutated(self, rng: np.random.Generator) -> Draft:
+        """As `SearchSpace.mutate`."""
+        ...
+
+    def crossed(self, mate: Architecture, rng: np.random.Generator) -> Draft:
+        """As `SearchSpace.crossover`."""
+        ...
+
+    def written(self) -> Architecture:
+        """The architecture; node ids of what stays of the first parent are kept."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """A measured value with what else was seen: {"spread": …}, stored beside it."""
@@ -213,6 +238,7 @@ class Context:
         seen: (identity key) -> whether a trial of that identity was proposed.
         identify: (arch) -> identity key, of the network or of the written form.
         exact: (arch) -> values of the exact objectives, memoised.
+        keys: a memory of identity keys by the forms of drafts; it may lack any.
     """
 
     space: SearchSpace
@@ -220,6 +246,7 @@ class Context:
     seen: Callable[[str], bool]
     identify: Callable[[Architecture], str]
     exact: Callable[[Architecture], Mapping[str, float]]
+    keys: dict[Hashable, str] = field(default_factory=dict, repr=False, compare=False)
 
     def losses(self, trial: Trial) -> NDArray[np.float64]:
         """`float64[m]`, minimised; NaN where a failed trial has no value."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,6 +35,9 @@ INPUT = "input"
 
 REMEMBERED = 1024
 """Graphs and architectures of which what was made is kept at hand: a child shares most with its parent."""
+
+FRAGMENTS = 8192
+"""Nodes, in places, of which the layers are kept at hand."""
 
 SHAPES = {
     0: "(features,)",
@@ -90,6 +93,7 @@ class GraphSpace(ABC):
         self._remember()
 
     def _remember(self) -> None:
+        self._fragments = lru_cache(FRAGMENTS)(partial(fragment_of, self.operations))
         self._cells = lru_cache(REMEMBERED)(self._cell)
         self._contractions = lru_cache(REMEMBERED)(self._contracted)
         self._networks = lru_cache(REMEMBERED)(self._network)
@@ -193,6 +197,7 @@ class GraphSpace(ABC):
         nothing is one zero op on its first input.
         """
         inputs = _inputs(graph, site)
+        reads = set(inputs)
         sizes = dict(zip(inputs, site.inputs, strict=False))
         stands_for: dict[int, int] = {}
         shapes: dict[int, Shape] = {}
@@ -209,10 +214,8 @@ class GraphSpace(ABC):
             if zeros and node.op == COMMUTATIVE:
                 given = tuple([source for source in given if source not in zeros]) or given
             sources = tuple([stands_for[source] for source in given])
-            stride = site.stride if any(source in inputs for source in node.inputs) else 1
-            fragment = fragment_of(
-                self.operations, node, tuple([shapes[source] for source in sources]), stride, site.width
-            )
+            stride = 1 if site.stride == 1 or reads.isdisjoint(node.inputs) else site.stride
+            fragment = self._fragments(node, tuple([shapes[s] for s in sources]), stride, site.width)
             if zeros and zeros.issuperset(given) and fragment.shape == shapes[sources[0]]:
                 zeros.add(node_id)
                 stands_for[node_id] = sources[0]
@@ -303,13 +306,12 @@ class GraphSpace(ABC):
         places: list[Placed] = []
         ends: dict[int, int] = {inputs[i]: -1 - slot for slot, i in enumerate(used)}
         shapes: dict[int, Shape] = {inputs[i]: site.inputs[i] for i in used}
+        reads = set(inputs)
         for node in graph:
             if node.op == INPUT:
                 continue
-            stride = site.stride if any(source in inputs for source in node.inputs) else 1
-            fragment = fragment_of(
-                self.operations, node, tuple([shapes[source] for source in node.inputs]), stride, site.width
-            )
+            stride = 1 if site.stride == 1 or reads.isdisjoint(node.inputs) else site.stride
+            fragment = self._fragments(node, tuple([shapes[s] for s in node.inputs]), stride, site.width)
             feeds = tuple([ends[source] for source in node.inputs])
             shapes[node.id] = fragment.shape
             if fragment.layers:
@@ -325,9 +327,10 @@ def _reached(nodes: Mapping[int, Node], output: int) -> set[int]:
     reached = {output}
     waiting = [output]
     while waiting:
-        new = set(nodes[waiting.pop()].inputs) - reached
-        reached |= new
-        waiting.extend(new)
+        for source in nodes[waiting.pop()].inputs:
+            if source not in reached:
+                reached.add(source)
+                waiting.append(source)
     return reached
 
 

@@ -267,7 +267,7 @@ class MobileNetV3Space(GeneSpace):
     def integers(self, arch: Architecture) -> list[int]:
         """The 46 integers of MSuNAS: of each stage the depth, the kernels, the expansions, then the
         resolution, each by its place among the choices, 0 for layers that are not there."""
-        resolution, *stages = self._alleles(self.values(arch)).tolist()
+        resolution, *stages = self._alleles(self._genomes(arch)).tolist()
         return [*stages, resolution]
 
     def of_integers(self, integers: Sequence[int]) -> Architecture:

@@ -30,6 +30,17 @@ PLACES: tuple[Params, ...] = tuple(
 )
 """Stride and width of the eight places."""
 
+NODES = tuple(
+    {
+        digit: Node(place + 1, "mbconv", (place,), (*MBCONVS[digit], *params))
+        if digit in MBCONVS
+        else Node(place + 1, "identity", (place,), params)
+        for digit in DIGITS
+    }
+    for place, params in enumerate(PLACES)
+)
+"""What a digit is at its place."""
+
 
 class NASBenchMacroSpace(GeneSpace):
     """6,561 written forms, 3,969 networks.
@@ -79,11 +90,8 @@ class NASBenchMacroSpace(GeneSpace):
 
     def write(self, graph: str, values: Values) -> Iterator[Node]:
         yield Node(0, INPUT)
-        for place, digit in enumerate(values):
-            if digit == "0":
-                yield Node(place + 1, "identity", (place,), PLACES[place])
-            else:
-                yield Node(place + 1, "mbconv", (place,), (*MBCONVS[str(digit)], *PLACES[place]))
+        for nodes, digit in zip(NODES, values, strict=True):
+            yield nodes[str(digit)]
 
     def read(self, graph: str, nodes: Sequence[Node]) -> Iterator[str]:
         for node in nodes[1:]:

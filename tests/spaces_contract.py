@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas.architecture import Architecture, Graph, InvalidArchitecture, Node
 from nas.protocols import SearchSpace
+from nas.searchers.draws import draft_of
 from objectives.onnx_graph import to_onnx
 from search_spaces import modules as m
 from search_spaces.fragments import ACTIVATIONS, IN_PLACE
@@ -310,6 +311,31 @@ class SpaceContract:
             assert all(child == children[0] for child in children)
             arch = children[0][1]
         assert len(pickle.dumps(space)) < 1.1 * len(pickle.dumps(self.make())) + 1000  # it is not sent along
+
+    def test_a_draft_becomes_what_the_space_would_have_written(
+        self, space: Any, samples: list[Architecture]
+    ) -> None:
+        """Each draws the same; drafts of one form are one network, and keep the ids of what stays."""
+        keys: dict[Any, str] = {}
+        for seed, (a, b) in enumerate(pairwise(samples)):
+            one, other = np.random.default_rng(seed), np.random.default_rng(seed)
+            draft = draft_of(space, a)
+            assert draft.written() == a
+            draft, arch = draft.crossed(b, one), space.crossover(a, b, other)
+            assert draft.written() == arch
+            for step in range(4):
+                draft, arch = draft.mutated(one), space.mutate(arch, other)
+                child = draft.written()
+                assert written(child) == written(arch)
+                assert step or child == arch
+                assert keys.setdefault(draft.form, child.key) == child.key
+                assert child == draft.written()
+                space.check(child)
+            drafts = [draft_of(space, arch).mutated(one) for _ in range(20)]
+            for draft in drafts:
+                assert keys.setdefault(draft.form, draft.written().key) == draft.written().key
+                kept = nodes(arch).keys() & nodes(draft.written()).keys()
+                assert kept
 
     def test_keys_are_equal_exactly_for_isomorphic_networks(
         self, space: Any, samples: list[Architecture]

@@ -230,16 +230,15 @@ def test_leaving_out_is_exact() -> None:
     run(search, 16)
     (posterior,) = search._state.belief.posteriors
     prediction, targets = posterior.leave_one_out()
-    rows = [row for row, column in posterior._columns.items() if column in posterior._data]
+    rows = posterior.rows
     assert len(rows) == len(targets) == 15
     assert "tau" in quality(posterior)
     for place in (0, 7, 14):
         other = type(posterior)(posterior.kernel, posterior._features)
-        order = sorted(rows, key=lambda row: posterior._data.index(posterior._columns[row]))
-        for i, row in enumerate(order):
+        for i, row in enumerate(rows):
             if i != place:
                 other.add(row, targets[i])
-        expected = other.predict([order[place]])
+        expected = other.predict([rows[place]])
         std = np.sqrt(expected.std[0] ** 2 + posterior.kernel.noise + 1e-8)
         assert (prediction.mean[place], prediction.std[place]) == pytest.approx(
             (expected.mean[0], std), rel=1e-6

@@ -77,8 +77,8 @@ def test_rows_hold_what_they_say_however_the_table_grew() -> None:
         here, there = squared_distances([mine], [mine]), squared_distances([other], [other])
         np.testing.assert_allclose(here, there, atol=1e-9)
     cost = space.cost(space.canonical(architectures[7]))
-    np.testing.assert_allclose(first.outlines([7])[0, :2], np.log1p([cost.params, cost.macs]))
-    assert first.outlines([7]).shape == (1, 2 + 2 * 5)  # two cells
+    np.testing.assert_allclose(first.outlines([architectures[7]])[0, :2], np.log1p([cost.params, cost.macs]))
+    assert first.outlines([architectures[7]]).shape == (1, 2 + 2 * 5)  # two cells
     ops = Counter(node.op for _, graph in space.canonical(architectures[7]).graphs for node in graph)
     assert first.blocks([7])[BLOCKS.index("ops")].sum() == ops.total()
 

@@ -14,9 +14,10 @@ from itertools import chain
 import numpy as np
 
 from nas.protocols import Context, Exhausted
+from nas.searchers.draws import Draw, changed, widening
 from nas.searchers.evidence import Evidence, front_of
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, widening
+from nas.searchers.novelty import first_new
 from nas.searchers.predicted import Encode, Predictor, encoding, fitted_to
 from nas.searchers.selection import failed
 from nas.surrogates.model import Model, Unfit
@@ -156,11 +157,11 @@ def _past(state: State, model: Model, start: Start) -> Past:
     return Past(evidence, predictor, predictor.members([trial.proposal for trial in start.pending]))
 
 
-def _mutations(evidence: Evidence, reason: str, rng: np.random.Generator) -> Iterator[Proposal]:
+def _mutations(evidence: Evidence, reason: str, rng: np.random.Generator) -> Iterator[Draw]:
     """Mutations of the front; their origin says why they are not of a model."""
     parents = front_of(evidence.succeeded)
     if parents:
         for changes in widening():
             parent = parents[int(rng.integers(len(parents)))].trial
             child = changed(evidence.context.space, parent.architecture, changes, rng)
-            yield Proposal(child, (parent.id,), f"mutate ({reason})" if reason else "mutate")
+            yield Draw(child, (parent.id,), f"mutate ({reason})" if reason else "mutate")

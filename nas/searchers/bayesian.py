@@ -19,9 +19,10 @@ from nas.protocols import Context, Exhausted
 from nas.searchers.acquisitions import ACQUISITIONS, Acquisition, Outlook
 from nas.searchers.belief import Belief, Chance, quality, updated, updated_chance
 from nas.searchers.candidates import NEIGHBORS, Candidate, Candidates
+from nas.searchers.draws import Draw, child_of, widening
 from nas.searchers.evidence import Evidence, front_of
 from nas.searchers.members import Member, losses_of
-from nas.searchers.novelty import child_of, first_new, widening
+from nas.searchers.novelty import first_new
 from nas.surrogates.features import BLOCKS, DEFAULT, squared_distances
 from nas.surrogates.model import Floats, Unfit
 from nas.surrogates.threads import one_thread
@@ -199,7 +200,7 @@ class BayesianOptimization:
         early = len(evidence.members) <= self.initial
         new = [space.sample(rng) for _ in range(-(-FIRST // self.initial) if early else self.samples)]
         if not early:
-            new += [child.architecture for child in children(state, rng, [1] * self.samples)]
+            new += [child.draft.written() for child in children(state, rng, [1] * self.samples)]
         if any(centre is member for centre in centres(evidence.succeeded)):
             near = space.neighbors(trial.architecture) if hasattr(space, "neighbors") else ()
             order = rng.permutation(len(near))[:NEIGHBORS].tolist()
@@ -223,24 +224,22 @@ class Auto(BayesianOptimization):
 def spread(state: State, rng: np.random.Generator) -> list[Proposal]:
     """Of random ones the architecture least like all proposed, in cost and shape; at first the cheapest."""
     evidence, candidates = state.evidence, state.candidates
-    asked = [candidates.row(member.trial) for member in evidence.members]
-    asked += [candidates.row(trial) for trial in evidence.pending.values()]
-    drawn = [candidates.of(state.context.space.sample(rng)) for _ in range(FIRST // (4 if asked else 2))]
-    drawn = list(candidates.open(drawn).values())
-    if not drawn:
-        return []
-    sizes = candidates.features.outlines([candidate.row for candidate in drawn])
-    if asked:
-        others = candidates.features.outlines(asked)
+    trials = [*(member.trial for member in evidence.members), *evidence.pending.values()]
+    drawn = [state.context.space.sample(rng) for _ in range(FIRST // (4 if trials else 2))]
+    sizes = candidates.features.outlines(drawn)
+    if trials:
+        others = candidates.features.outlines([trial.architecture for trial in trials])
         scale = np.maximum(np.concatenate([sizes, others]).std(axis=0), 1e-9)
-        distances = squared_distances([sizes / scale], [others / scale])[0]
-        chosen = int(distances.min(axis=1).argmax())
+        order = -squared_distances([sizes / scale], [others / scale])[0].min(axis=1)
     else:
-        chosen = int(sizes[:, 1].argmin())
-    return [Proposal(drawn[chosen].architecture, origin="spread")]
+        order = sizes[:, 1]
+    for place in np.argsort(order, kind="stable").tolist():
+        if candidates.open([candidates.of(drawn[place])]):
+            return [Proposal(drawn[place], origin="spread")]
+    return []
 
 
-def children(state: State, rng: np.random.Generator, changes: Iterable[int]) -> Iterator[Proposal]:
+def children(state: State, rng: np.random.Generator, changes: Iterable[int]) -> Iterator[Draw]:
     """Children of members of the front, one for each number of changes."""
     front = front_of(state.evidence.succeeded)
     if not front:
@@ -250,7 +249,7 @@ def children(state: State, rng: np.random.Generator, changes: Iterable[int]) -> 
         yield child_of(state.context.space, first, second, number, 0.25, 0.5, rng)
 
 
-def evolved(state: State, rng: np.random.Generator, reason: str) -> Iterator[Proposal]:
+def evolved(state: State, rng: np.random.Generator, reason: str) -> Iterator[Draw]:
     """Children of the front in place of what a model would have proposed; their origin says why."""
     for child in children(state, rng, widening()):
         yield replace(child, origin=f"{child.origin} ({reason})")

@@ -4,24 +4,30 @@ Crossover for Continuous Search Space"; Deb & Goyal 1996)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nas.protocols import Context, Exhausted
+from nas.protocols import Context, Exhausted, NumericSpace
 from nas.searchers import nsga2
 from nas.searchers.box import Floats
+from nas.searchers.draws import Draw, changed, widening
 from nas.searchers.members import Member
-from nas.searchers.novelty import SINGLE, changed, first_new, widening
+from nas.searchers.novelty import first_new
 from nas.searchers.numeric import numeric
 from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
-from nas.searchers.selection import best, places, tournament
+from nas.searchers.selection import best, binary_tournaments, places
 from nas.trial import Proposal, Trial
 
 
 @dataclass(slots=True)
 class State(nsga2.State):
+    """`standing`: places of the population among all that it was chosen from (`int64[n]`)."""
+
     scalarisation: Scalarisation | None = None
+    standing: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -65,35 +71,33 @@ class GA:
         return State(context, scalarisation=bound(self.scalarisation, context))
 
     def ask(self, state: State, rng: np.random.Generator) -> Proposal | Exhausted:
-        parents = state.population or state.offspring
-        if state.proposals < self.population or not parents:
+        if state.proposals < self.population or not (state.population or state.offspring):
             return first_new(state.context, rng)
-        return first_new(state.context, rng, self._children(state, parents, rng))
+        return first_new(state.context, rng, self._children(state, rng))
 
-    def _children(self, state: State, parents: list[Member], rng: np.random.Generator) -> Iterator[Proposal]:
+    def _children(self, state: State, rng: np.random.Generator) -> Iterator[Draw]:
         """Children of parents that are chosen anew for each draw: where two have none left, others have.
 
-        They are made a few at a time: the operators take as long for one.
+        They are made together: the operators take as long for one.
         """
-        context, space = state.context, numeric(state.context, "GA")
-        standing = places(parents, context.objectives, state.scalarisation, rng)
+        space = cast(NumericSpace, state.context.space)  # it was checked at the start
+        parents, standing = state.population, state.standing
+        if not parents:
+            parents = state.offspring
+            standing = places(parents, state.context.objectives, state.scalarisation, rng)
         widths = list(widening())
-        for start in range(0, len(widths), SINGLE):
-            draws = widths[start : start + SINGLE]
-            pairs = [[parents[tournament(standing, rng)].trial for _ in range(2)] for _ in draws]
-            firsts, seconds = (
-                np.array([space.vector(trial.architecture) for trial in trials])
-                for trials in zip(*pairs, strict=True)
-            )
-            crosses = rng.random(len(pairs)) < self.crossover
-            crosses &= [first.id != second.id for first, second in pairs]
-            if crosses.any():
-                firsts[crosses] = crossed(firsts[crosses], seconds[crosses], *space.bounds, self.eta, rng)
-            children = mutated(firsts, *space.bounds, self.eta, self.mutation, rng)
-            for changes, pair, row, two in zip(draws, pairs, children, crosses.tolist(), strict=True):
-                child = changed(context.space, space.from_vector(row), changes - 1, rng)
-                ids = tuple(parent.id for parent in pair[: 1 + two])
-                yield Proposal(child, ids, "crossover+mutate" if two else "mutate")
+        pairs = binary_tournaments(standing, 2 * len(widths), rng).reshape(-1, 2)
+        points = {i: space.vector(parents[i].trial.architecture) for i in set(pairs.ravel().tolist())}
+        children, seconds = (np.array([points[i] for i in row]) for row in pairs.T.tolist())
+        crosses = (rng.random(len(pairs)) < self.crossover) & (pairs[:, 0] != pairs[:, 1])
+        lower, upper = space.bounds
+        if crosses.any():
+            children[crosses] = crossed(children[crosses], seconds[crosses], lower, upper, self.eta, rng)
+        children = mutated(children, lower, upper, self.eta, self.mutation, rng)
+        for changes, pair, child, two in zip(widths, pairs.tolist(), children, crosses.tolist(), strict=True):
+            draft = changed(state.context.space, space.from_vector(child), changes - 1, rng)
+            ids = tuple(parents[i].trial.id for i in pair[: 1 + two])
+            yield Draw(draft, ids, "crossover+mutate" if two else "mutate")
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1
@@ -106,6 +110,7 @@ class GA:
             members = [*state.population, *state.offspring]
             standing = places(members, state.context.objectives, state.scalarisation, rng)
             state.population, state.offspring = best(members, self.population, standing), []
+            state.standing = np.sort(standing)[: self.population]  # they are listed best first
         return state
 
 

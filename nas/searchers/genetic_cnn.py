@@ -10,8 +10,9 @@ import numpy as np
 
 from nas.protocols import Context, Exhausted
 from nas.searchers.box import Box, Floats
+from nas.searchers.draws import Draw, changed, draft_of, further, widening
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, widening
+from nas.searchers.novelty import first_new
 from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
 from nas.searchers.selection import handicap, places, roulette
 from nas.trial import Proposal, Trial
@@ -86,7 +87,7 @@ class GeneticCNN:
             return first_new(context, rng)
         return first_new(context, rng, self._children(state, rng))
 
-    def _children(self, state: State, rng: np.random.Generator) -> Iterator[Proposal]:
+    def _children(self, state: State, rng: np.random.Generator) -> Iterator[Draw]:
         """Children of the next slot; where it gives nothing new, or there is none, of slots drawn now."""
         space = state.context.space
         parents = state.generation or state.coming
@@ -96,13 +97,13 @@ class GeneticCNN:
             slot = state.slots[0] if planned else Slot(parents[roulette(fitness, rng)])
             child, parent = slot.first.trial.architecture, slot.first.trial.id
             if slot.second is None:
-                yield Proposal(changed(space, child, changes, rng), (parent,), "mutate")
+                yield Draw(changed(space, child, changes, rng), (parent,), "mutate")
                 continue
-            child = space.crossover(child, slot.second.trial.architecture, rng)
+            draft = draft_of(space, child).crossed(slot.second.trial.architecture, rng)
             if n:  # the crossover alone gave nothing new
-                child = changed(space, child, changes, rng)
+                draft = further(draft, changes, rng)
             origin = "crossover+mutate" if n else "crossover"
-            yield Proposal(child, (parent, slot.second.trial.id), origin)
+            yield Draw(draft, (parent, slot.second.trial.id), origin)
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nas.protocols import Context, Exhausted
+from nas.searchers.draws import Draw, changed, widening
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, widening
+from nas.searchers.novelty import first_new
 from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
 from nas.searchers.selection import places
 from nas.trial import Proposal, Trial
@@ -61,13 +62,13 @@ class LargeScaleEvolution:
         children = self._children(state, rng)
         return first_new(state.context, rng, children)
 
-    def _children(self, state: State, rng: np.random.Generator) -> Iterator[Proposal]:
+    def _children(self, state: State, rng: np.random.Generator) -> Iterator[Draw]:
         """Mutations of the first parent in the queue; where it has none left, of winners of other pairs."""
         for n, changes in enumerate(widening()):
             queued = state.parents and n % 2 == 0
             parent = state.parents[0] if queued else _match(state, rng)[0]
             child = changed(state.context.space, parent.trial.architecture, changes, rng)
-            yield Proposal(child, (parent.trial.id,), "mutate")
+            yield Draw(child, (parent.trial.id,), "mutate")
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1

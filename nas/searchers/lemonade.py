@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted
+from nas.searchers.draws import Draw, changed, widening
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_allowed, first_new, widening
+from nas.searchers.novelty import first_allowed, first_new
 from nas.searchers.selection import survivors
 from nas.trial import Proposal, Trial
 
@@ -90,11 +91,11 @@ class LEMONADE:
 
 def _mutations(
     context: Context, parents: list[Member], chances: Floats, rng: np.random.Generator
-) -> Iterator[Proposal]:
+) -> Iterator[Draw]:
     """Mutations, each of a parent drawn anew: where one has none left, another has."""
     for changes in widening():
         parent = parents[rng.choice(len(parents), p=chances)].trial
-        yield Proposal(changed(context.space, parent.architecture, changes, rng), (parent.id,), "mutate")
+        yield Draw(changed(context.space, parent.architecture, changes, rng), (parent.id,), "mutate")
 
 
 def cheap(context: Context, architectures: Sequence[Architecture]) -> Floats:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from nas.protocols import Context, Exhausted
 from nas.scalarisation import chebyshev
 from nas.searchers.box import Box, Floats
+from nas.searchers.draws import Draw, child_of, widening
 from nas.searchers.members import Member
-from nas.searchers.novelty import child_of, first_new, widening
+from nas.searchers.novelty import first_new
 from nas.searchers.nsga3 import fitting_partitions, reference_directions
 from nas.trial import Proposal, Trial
 
@@ -83,7 +84,7 @@ class MOEAD:
             return first_new(context, rng)
         return first_new(context, rng, self._children(state, rng))
 
-    def _children(self, state: State, rng: np.random.Generator) -> Iterator[Proposal]:
+    def _children(self, state: State, rng: np.random.Generator) -> Iterator[Draw]:
         """Children of parents drawn anew from the neighbourhood; wider draws take the whole population."""
         space = state.context.space
         near = state.neighbours[state.proposals % len(state.weights)]

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted, SearchSpace
+from nas.searchers.draws import Draw, changed, widening
 from nas.searchers.evidence import Evidence
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, widening
+from nas.searchers.novelty import first_new
 from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
 from nas.searchers.selection import failed, places
 from nas.searchers.sentences import Script, Sentence, Vocabulary, script_of
@@ -222,11 +223,11 @@ def _targets(standing: NDArray[np.int64]) -> Floats:
     return np.asarray(1 - standing / max(standing.max(initial=0), 1))
 
 
-def _mutations(context: Context, plan: Plan, rng: np.random.Generator) -> Iterator[Proposal]:
+def _mutations(context: Context, plan: Plan, rng: np.random.Generator) -> Iterator[Draw]:
     for changes in widening() if plan.seeds else ():
         parent = plan.seeds[int(rng.integers(len(plan.seeds)))]
         child = changed(context.space, parent.architecture, changes, rng)
-        yield Proposal(child, (parent.id,), f"mutate: {plan.beyond}")
+        yield Draw(child, (parent.id,), f"mutate: {plan.beyond}")
 
 
 def _most_promising(model: Model, pool: list[Proposal]) -> list[Proposal]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import chain, repeat
+from itertools import chain
 
 import numpy as np
 
 from nas.architecture import Architecture
-from nas.protocols import Context, Exhausted, NothingToChange, SearchSpace
-from nas.trial import Proposal, Trial
+from nas.protocols import Context, Exhausted
+from nas.searchers.draws import Draw
+from nas.trial import Proposal
 
 SAMPLES = 10_000
 """Random architectures that are tried before the space is walked through."""
@@ -21,56 +21,8 @@ SAMPLES = 10_000
 WALKED = 20_000
 """Written forms that a walk looks at before a search gives up."""
 
-SINGLE = 3
-"""Draws of one change, before each further draw makes one change more. Two cost quality at 400 evaluations
-of NAS-Bench-Macro (60 seeds), four cost time: a converged search draws more often."""
-
-WIDEST = 8
-"""Changes of the widest draw, before random architectures are drawn."""
-
-
-# --- draws -------------------------------------------------------------------------------------------
-
-
-def widening() -> Iterator[int]:
-    """How many changes each draw makes: 1, 1, 1, 2, 3 … up to `WIDEST`."""
-    return chain(repeat(1, SINGLE), range(2, WIDEST + 1))
-
-
-def changed(space: SearchSpace, arch: Architecture, changes: int, rng: np.random.Generator) -> Architecture:
-    """`arch` after so many mutations; as it is where the space holds nothing else."""
-    with suppress(NothingToChange):
-        for _ in range(changes):
-            arch = space.mutate(arch, rng)
-    return arch
-
-
-def child_of(
-    space: SearchSpace,
-    first: Trial,
-    second: Trial,
-    changes: int,
-    crossover: float,
-    mutation: float,
-    rng: np.random.Generator,
-) -> Proposal:
-    """A child of `first`, with probability `crossover` also of `second`; of one parent it is always mutated.
-
-    Args:
-        changes: mutations; of two parents' child also, if more than one, else with probability `mutation`.
-    """
-    child, origin = first.architecture, ""
-    ids: tuple[int, ...] = (first.id,)
-    if first.id != second.id and rng.random() < crossover:
-        child = space.crossover(child, second.architecture, rng)
-        ids, origin = (*ids, second.id), "crossover"
-    if not origin or changes > 1 or rng.random() < mutation:
-        child = changed(space, child, changes, rng)
-        origin += "+mutate" if origin else "mutate"
-    return Proposal(child, ids, origin)
-
-
-# --- the first that will do --------------------------------------------------------------------------
+FORMS = 8192
+"""Drafts whose identity is remembered before all are forgotten; then they are looked at anew."""
 
 
 @dataclass
@@ -87,6 +39,22 @@ class Hunt:
     seen: int = 0
     nearest: Architecture | None = None
     violation: float = math.inf
+
+    def allowed(self, draw: Draw | Proposal) -> Proposal | None:
+        """The draw as a proposal if it was not proposed before and meets the limits on exact objectives."""
+        if isinstance(draw, Proposal):
+            return draw if self.new(draw.architecture) else None
+        form, keys = draw.draft.form, self.context.keys
+        if form in keys and self.context.seen(keys[form]):
+            self.looked += 1
+            self.seen += 1
+            return None
+        proposal = draw.proposal()
+        if form not in keys:
+            if len(keys) >= FORMS:
+                keys.clear()
+            keys[form] = self.context.identify(proposal.architecture)
+        return proposal if self.new(proposal.architecture) else None
 
     def new(self, arch: Architecture) -> bool:
         """Whether `arch` was not proposed before and meets the limits on exact objectives."""
@@ -121,23 +89,30 @@ class Hunt:
         )
 
 
-def first_allowed(context: Context, draws: Iterable[Proposal]) -> Proposal | None:
+def first_allowed(context: Context, draws: Iterable[Draw | Proposal]) -> Proposal | None:
     """The first draw that was not proposed before and meets the limits; None if there is none."""
-    hunt = Hunt(context)
-    return next((draw for draw in draws if hunt.new(draw.architecture)), None)
+    return _first(Hunt(context), draws)
 
 
 def first_new(
-    context: Context, rng: np.random.Generator, draws: Iterable[Proposal] = ()
+    context: Context, rng: np.random.Generator, draws: Iterable[Draw | Proposal] = ()
 ) -> Proposal | Exhausted:
     """The first that was not proposed before and meets the limits: of `draws`, of random architectures, or of
     a walk through the space. `Exhausted` says what stood in the way.
     """
     hunt = Hunt(context)
-    for draw in chain(draws, (Proposal(context.space.sample(rng), origin="sample") for _ in range(SAMPLES))):
-        if hunt.new(draw.architecture):
-            return draw
-    return _walk(hunt, context.space.sample(rng) if hunt.nearest is None else hunt.nearest)
+    samples = (Proposal(context.space.sample(rng), origin="sample") for _ in range(SAMPLES))
+    proposal = _first(hunt, chain(draws, samples))
+    if proposal is None:
+        return _walk(hunt, context.space.sample(rng) if hunt.nearest is None else hunt.nearest)
+    return proposal
+
+
+def _first(hunt: Hunt, draws: Iterable[Draw | Proposal]) -> Proposal | None:
+    for draw in draws:
+        if (proposal := hunt.allowed(draw)) is not None:
+            return proposal
+    return None
 
 
 def _walk(hunt: Hunt, start: Architecture) -> Proposal | Exhausted:

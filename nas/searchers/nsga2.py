@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from nas.protocols import Context, Exhausted
+from nas.searchers.draws import Draw, child_of, widening
 from nas.searchers.members import Member
-from nas.searchers.novelty import child_of, first_new, widening
+from nas.searchers.novelty import first_new
 from nas.searchers.selection import crowded_tournament, dominance_tournament, survivors
 from nas.trial import Proposal, Trial
 
@@ -77,7 +78,7 @@ class NSGA2:
 
     def _children(
         self, context: Context, population: list[Member], rng: np.random.Generator
-    ) -> Iterator[Proposal]:
+    ) -> Iterator[Draw]:
         """Children of parents that are chosen anew for each draw: where one has none left, another has."""
         chosen = TOURNAMENTS[self.tournament]
         for changes in widening():

@@ -4,7 +4,7 @@ Point-Based Nondominated Sorting Approach, Part I"). Directions, normalisation a
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import comb
 
 import numpy as np
@@ -124,15 +124,16 @@ def spread(
     `crowding` of a survivor is 0: a tournament within a rank is a toss.
     """
     ranked = selection.survivors(members, len(members))
-    feasible = [m for m in ranked if not m.violation > 0 and np.isfinite(m.losses).all()]
+    feasible = [m for m in ranked if not m.violation > 0 and not selection.failed(m)]
     others = ranked[len(feasible) :]
     kept: list[Member] = feasible
     if feasible:
         losses = np.array([m.losses for m in feasible])
         ranks = np.array([m.rank for m in feasible])
         rows, bounds = _niched(losses, ranks, count, directions, bounds, rng)
-        kept = [replace(feasible[i], crowding=0.0) for i in rows]
-    return [*kept, *(replace(m, crowding=0.0) for m in others)][:count], bounds
+        kept = [feasible[i] for i in rows]
+    left = [*kept, *others][:count]
+    return [Member(m.trial, m.losses, m.violation, m.rank) for m in left], bounds
 
 
 def _niched(

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from nas.protocols import Context
+from nas.searchers.draws import WIDEST, Draw, changed, child_of
 from nas.searchers.members import Member
-from nas.searchers.novelty import WIDEST, changed, child_of
+from nas.searchers.novelty import Hunt
 from nas.searchers.selection import crowded_tournament, survivors
 from nas.trial import Proposal, Trial
 
@@ -17,16 +18,14 @@ DRAWS = 2
 """Draws for each candidate wanted, before there are fewer candidates."""
 
 
-def fresh(context: Context, draws: Iterable[Proposal], count: int) -> list[Proposal]:
+def fresh(context: Context, draws: Iterable[Draw], count: int) -> list[Proposal]:
     """The first `count` draws that differ, were not proposed before and meet the limits that are exact."""
-    found: dict[str, Proposal] = {}
+    hunt, found = Hunt(context), dict[str, Proposal]()
     for draw in draws:
-        key = context.identify(draw.architecture)
-        if key in found or context.seen(key) or context.violation(context.exact(draw.architecture)) > 0:
-            continue
-        found[key] = draw
-        if len(found) == count:
-            break
+        if (proposal := hunt.allowed(draw)) is not None:
+            found.setdefault(context.identify(proposal.architecture), proposal)
+            if len(found) == count:
+                break
     return list(found.values())
 
 
@@ -35,20 +34,20 @@ def mutations(
 ) -> list[Proposal]:
     """`count` new mutations of the parents in turn: half of one change, a quarter of two, and so on."""
 
-    def draws() -> Iterator[Proposal]:
+    def draws() -> Iterator[Draw]:
         for n in range(DRAWS * count):
             parent = parents[n % len(parents)].trial
             child = changed(context.space, parent.architecture, _changes(rng), rng)
-            yield Proposal(child, ancestors(parent), "mutate, predicted")
+            yield Draw(child, ancestors(parent), "mutate, predicted")
 
     return fresh(context, draws(), count) if parents else []
 
 
-def one_change(context: Context, member: Member, count: int, rng: np.random.Generator) -> Iterator[Proposal]:
+def one_change(context: Context, member: Member, count: int, rng: np.random.Generator) -> Iterator[Draw]:
     """`count` draws of a neighbour."""
     for _ in range(count):
         child = changed(context.space, member.trial.architecture, 1, rng)
-        yield Proposal(child, ancestors(member.trial), "neighbor, predicted")
+        yield Draw(child, ancestors(member.trial), "neighbor, predicted")
 
 
 def children(
@@ -61,7 +60,7 @@ def children(
 ) -> list[Proposal]:
     """`count` new children of parents with rank and crowding, by binary tournaments as in `NSGA2`."""
 
-    def draws() -> Iterator[Proposal]:
+    def draws() -> Iterator[Draw]:
         for _ in range(DRAWS * count):
             first, second = (crowded_tournament(parents, rng).trial for _ in range(2))
             child = child_of(context.space, first, second, _changes(rng), crossover, mutation, rng)

@@ -9,10 +9,12 @@ from typing import cast
 
 import numpy as np
 
+from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted, NumericSpace
 from nas.searchers.box import Floats
+from nas.searchers.draws import Draw, Written, changed, widening
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, widening
+from nas.searchers.novelty import first_new
 from nas.searchers.numeric import numeric
 from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
 from nas.searchers.selection import failed, places, tournament
@@ -42,13 +44,33 @@ class Particle:
 
 
 @dataclass(slots=True)
+class Flight:
+    """Where a particle goes next.
+
+    Attributes:
+        guides: the best of the particle itself, and of its leader.
+        moves: the particle after each move so far, and the architecture nearest to it.
+        turn: what the further moves draw from.
+    """
+
+    guides: tuple[Member, Member]
+    moves: list[tuple[Particle, Architecture]]
+    turn: np.random.Generator
+
+
+@dataclass(slots=True)
 class State:
-    """`swarm[i]` proposes the trials i, i + population, i + 2 population …"""
+    """`swarm[i]` proposes the trials i, i + population, i + 2 population …
+
+    Attributes:
+        flight: of the next proposal; remembered, flown anew where missing.
+    """
 
     context: Context
     scalarisation: Scalarisation | None = None
     swarm: list[Particle] = field(default_factory=list)
     proposals: int = 0
+    flight: Flight | None = None
 
     @property
     def space(self) -> NumericSpace:
@@ -111,17 +133,23 @@ class PSO:
             return first_new(state.context, rng)
         return first_new(state.context, rng, self._draws(state, place, rng))
 
-    def _draws(self, state: State, place: int, rng: np.random.Generator) -> Iterator[Proposal]:
+    def _draws(self, state: State, place: int, rng: np.random.Generator) -> Iterator[Draw]:
         """Where the particle flies to, then mutations of its best."""
-        context = state.context
-        turn = np.random.default_rng(state.swarm[place].seed)
-        guides = self._guides(state, place, turn)
-        parents = tuple(dict.fromkeys(guide.trial.id for guide in guides))
-        for particle in self._flight(state, place, guides, turn):
-            yield Proposal(state.space.from_vector(particle.position), parents, SWARM)
+        space = state.context.space
+        flight = self._flight(state, place)
+        parents = tuple(dict.fromkeys(guide.trial.id for guide in flight.guides))
+        for _, there in self._moves(state, place, flight):
+            yield Draw(Written(space, there), parents, SWARM)
         for changes in widening():
-            child = changed(context.space, guides[0].trial.architecture, changes, rng)
-            yield Proposal(child, parents[:1], "mutate")
+            child = changed(space, flight.guides[0].trial.architecture, changes, rng)
+            yield Draw(child, parents[:1], "mutate")
+
+    def _flight(self, state: State, place: int) -> Flight:
+        """That of the particle whose turn it is."""
+        if state.flight is None:
+            turn = np.random.default_rng(state.swarm[place].seed)
+            state.flight = Flight(self._guides(state, place, turn), [], turn)
+        return state.flight
 
     def _guides(self, state: State, place: int, rng: np.random.Generator) -> tuple[Member, Member]:
         """The best of the particle itself, and of its leader; twice the leader where all its own failed."""
@@ -132,16 +160,17 @@ class PSO:
         leader = able[tournament(standing, rng, self.leaders)]
         return (leader if failed(own) else own), leader
 
-    def _flight(
-        self, state: State, place: int, guides: tuple[Member, Member], turn: np.random.Generator
-    ) -> Iterator[Particle]:
-        """The particle after each of `STEPS` moves. `turn` comes from the particle's seed."""
-        particle = state.swarm[place]
-        own, leader = (state.space.vector(guide.trial.architecture) for guide in guides)
-        for _ in range(STEPS):
-            position, velocity = self.moved(particle, own, leader, *state.space.bounds, turn)
-            particle = replace(particle, position=position, velocity=velocity)
-            yield particle
+    def _moves(self, state: State, place: int, flight: Flight) -> Iterator[tuple[Particle, Architecture]]:
+        """All `STEPS` moves, those made before first."""
+        space, moves = state.space, flight.moves
+        own, leader = (space.vector(guide.trial.architecture) for guide in flight.guides)
+        for step in range(STEPS):
+            if step == len(moves):
+                particle = moves[-1][0] if moves else state.swarm[place]
+                position, velocity = self.moved(particle, own, leader, *space.bounds, flight.turn)
+                moved = Particle(position, velocity, particle.best, particle.seed)
+                moves.append((moved, space.from_vector(position)))
+            yield moves[step]
 
     def moved(
         self, particle: Particle, own: Floats, leader: Floats, lower: Floats, upper: Floats,
@@ -168,20 +197,18 @@ class PSO:
         place = state.proposals % self.population
         state.proposals += 1
         if place < len(state.swarm):
-            particle = state.swarm[place]
-            turn = np.random.default_rng(particle.seed)
-            guides = self._guides(state, place, turn)
             flown = trial.proposal.origin == SWARM
-            for particle in self._flight(state, place, guides, turn) if flown else ():
-                if state.space.from_vector(particle.position) == trial.architecture:
-                    break
-            else:
-                particle = replace(particle, position=state.space.vector(trial.architecture))
-            state.swarm[place] = particle
+            moves = self._moves(state, place, self._flight(state, place)) if flown else ()
+            now = next((particle for particle, there in moves if there == trial.architecture), None)
+            if now is None:
+                now = replace(state.swarm[place], position=state.space.vector(trial.architecture))
+            state.swarm[place] = now
+        state.flight = None
         return state
 
     def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
         """Renews the best of its particle, which may then move again; of equals the younger is the best."""
+        state.flight = None
         member, seed = Member.of(state.context, trial), int(rng.integers(2**63))
         if trial.id < self.population:
             lower, upper = state.space.bounds

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.protocols import Context, Exhausted
+from nas.searchers.draws import Draw, changed, widening
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, widening
+from nas.searchers.novelty import first_new
 from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
 from nas.searchers.selection import places, tournament
 from nas.trial import Proposal, Trial
@@ -62,14 +63,14 @@ class RegularizedEvolution:
         children = self._children(state, alive, rng)
         return first_new(state.context, rng, children)
 
-    def _children(self, state: State, alive: list[Member], rng: np.random.Generator) -> Iterator[Proposal]:
+    def _children(self, state: State, alive: list[Member], rng: np.random.Generator) -> Iterator[Draw]:
         """Mutations of the winner; a new tournament for each draw: where one has none left, another has."""
         context = state.context
         standing = places(alive, context.objectives, state.scalarisation, rng)
         for changes in widening():
             parent = alive[tournament(standing, rng, self.sample, replace=True)].trial
             child = changed(context.space, parent.architecture, changes, rng)
-            yield Proposal(child, (parent.id,), "mutate")
+            yield Draw(child, (parent.id,), "mutate")
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1

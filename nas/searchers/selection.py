@@ -8,6 +8,7 @@ Parents are chosen by `tournament` and `roulette` over numbers, by `crowded_tour
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +24,7 @@ from nas.searchers.scalars import Scalarisation
 
 def failed(member: Member) -> bool:
     """Whether a value is missing or not finite."""
-    return not np.isfinite(member.losses).all()
+    return not all(map(isfinite, member.losses.tolist()))
 
 
 def handicap(member: Member) -> tuple[bool, float]:
@@ -160,6 +161,18 @@ def tournament(
     order = np.argsort(standings[drawn], kind="stable")
     winner = 0 if law is None else rng.choice(count, p=law)
     return int(drawn[order[winner]])
+
+
+def binary_tournaments(places: ArrayLike, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The winners of so many `tournament`s of two, drawn at once (`int64[count]`)."""
+    standings = np.asarray(places)
+    if not len(standings):
+        raise ValueError("a tournament must have a member to choose, but got none")
+    if len(standings) == 1:
+        return np.zeros(count, dtype=np.int64)
+    first, second = rng.integers(len(standings), size=count), rng.integers(len(standings) - 1, size=count)
+    second += second >= first
+    return np.where(standings[second] < standings[first], second, first)
 
 
 def roulette(losses: ArrayLike, rng: np.random.Generator) -> int:

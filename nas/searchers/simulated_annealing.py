@@ -10,8 +10,9 @@ import numpy as np
 
 from nas.protocols import Context, Exhausted
 from nas.searchers.box import Box
+from nas.searchers.draws import Draw, changed, widening
 from nas.searchers.members import Member
-from nas.searchers.novelty import changed, first_new, widening
+from nas.searchers.novelty import first_new
 from nas.searchers.scalars import Chebyshev, Scalarisation, Setting, bound, scalarisation_of
 from nas.searchers.selection import archived, failed, handicap
 from nas.trial import Proposal, Trial
@@ -93,10 +94,10 @@ class SimulatedAnnealing:
         children = self._children(state.context, state.current.trial, rng)
         return first_new(state.context, rng, children)
 
-    def _children(self, context: Context, parent: Trial, rng: np.random.Generator) -> Iterator[Proposal]:
+    def _children(self, context: Context, parent: Trial, rng: np.random.Generator) -> Iterator[Draw]:
         for changes in widening():
             child = changed(context.space, parent.architecture, changes, rng)
-            yield Proposal(child, (parent.id,), "mutate")
+            yield Draw(child, (parent.id,), "mutate")
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1

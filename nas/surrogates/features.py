@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from nas.surrogates.model import Floats
 
 if TYPE_CHECKING:
-    from nas.architecture import Architecture, Graph
+    from nas.architecture import Architecture, Graph, Node
     from nas.protocols import SearchSpace
 
 SIZES = ("params", "macs", "memory")
@@ -38,9 +39,10 @@ def graph_shape(graph: Graph) -> list[float]:
     shortest: dict[int, float] = {}
     paths: dict[int, float] = {}
     for node in graph.nodes:
-        longest[node.id] = 1 + max((longest[source] for source in node.inputs), default=0)
-        shortest[node.id] = 1 + min((shortest[source] for source in node.inputs), default=0)
-        paths[node.id] = sum(paths[source] for source in node.inputs) if node.inputs else 1.0
+        here, read = node.id, node.inputs
+        longest[here] = 1 + max([longest[source] for source in read], default=0)
+        shortest[here] = 1 + min([shortest[source] for source in read], default=0)
+        paths[here] = sum([paths[source] for source in read]) if read else 1.0
     last = graph.nodes[-1].id
     edges = sum(len(node.inputs) for node in graph.nodes)
     return [float(len(graph.nodes)), float(edges), longest[last], shortest[last], math.log(paths[last])]
@@ -54,7 +56,7 @@ def wl_counts(arch: Architecture, steps: int) -> list[Counts]:
     """
     found: list[Counter[str]] = [Counter() for _ in range(steps + 1)]
     for name, graph in arch.graphs:
-        labels = {node.id: f"{name}/{node.op}{node.params or ''}" for node in graph.nodes}
+        labels = {node.id: _label(name, node) for node in graph.nodes}
         readers: dict[int, list[int]] = {node.id: [] for node in graph.nodes}
         for node in graph.nodes:
             for source in node.inputs:
@@ -64,8 +66,8 @@ def wl_counts(arch: Architecture, steps: int) -> list[Counts]:
             labels = {
                 node.id: _hash(
                     labels[node.id],
-                    sorted([labels[source] for source in node.inputs]),
-                    sorted([labels[reader] for reader in readers[node.id]]),
+                    tuple(sorted([labels[source] for source in node.inputs])),
+                    tuple(sorted([labels[reader] for reader in readers[node.id]])),
                 )
                 for node in graph.nodes
             }
@@ -73,8 +75,18 @@ def wl_counts(arch: Architecture, steps: int) -> list[Counts]:
     return list(found)
 
 
-def _hash(label: str, read: Sequence[str], readers: Sequence[str]) -> str:
+@lru_cache(8192)
+def _label(graph: str, node: Node) -> str:
+    return f"{graph}/{node.op}{node.params or ''}"
+
+
+@lru_cache(8192)
+def _hash(label: str, read: tuple[str, ...], readers: tuple[str, ...]) -> str:
     return blake2b("\n".join((label, "<", *read, ">", *readers)).encode(), digest_size=12).hexdigest()
+
+
+def _log(size: int) -> float:
+    return math.log1p(max(0, size))
 
 
 class Features:
@@ -94,7 +106,6 @@ class Features:
         self._networks: dict[Architecture, Mapping[str, Any]] = {}
         self._columns: dict[str, dict[str, int]] = {name: {} for name in LABELS}
         self._blocks: list[Floats] = [np.zeros((64, 0)) for _ in blocks]
-        self._outlines: list[Sequence[float]] = []
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -107,9 +118,12 @@ class Features:
         """`float64[n, d_b]` of each block."""
         return [block[rows] for block in self._blocks]
 
-    def outlines(self, rows: Sequence[int]) -> Floats:
-        """`float64[n, d]`: logs of parameters and MACs, then the shape of the graphs, whatever the blocks."""
-        return np.array([self._outlines[row] for row in rows])
+    def outlines(self, architectures: Sequence[Architecture]) -> Floats:
+        """`float64[n, d]`: logs of parameters and MACs, then the shape of the graphs, whatever the blocks.
+
+        They cost less than a row, and none is made.
+        """
+        return np.array([self._outline(self._space.canonical(arch)) for arch in architectures])
 
     def _append(self, arch: Architecture) -> int:
         row = self._rows[arch] = len(self._rows)
@@ -117,7 +131,6 @@ class Features:
         network = self._networks.get(canonical)
         if network is None:
             network = self._networks[canonical] = self._of(canonical)
-        self._outlines.append([network["params"][0], network["macs"][0], *network["graph"]])
         for place, name in enumerate(self._names):
             values = self._space.encode(arch) if name == "written" else network[name]
             if isinstance(values, Mapping):
@@ -132,13 +145,15 @@ class Features:
 
     def _of(self, canonical: Architecture) -> Mapping[str, Any]:
         """All blocks but the written form."""
+        params, macs, *shape = self._outline(canonical)
+        memory = _log(self._space.cost(canonical).peak_activation_bytes)
+        sizes = {"params": [params], "macs": [macs], "memory": [memory], "graph": shape}
+        return {**sizes, **(self._labelled(canonical) if self._labels else {})}
+
+    def _outline(self, canonical: Architecture) -> list[float]:
         cost = self._space.cost(canonical)
-        sizes = (cost.params, cost.macs, cost.peak_activation_bytes)
-        return {
-            **{name: [math.log1p(max(0, size))] for name, size in zip(SIZES, sizes, strict=True)},
-            "graph": [number for _, graph in canonical.graphs for number in graph_shape(graph)],
-            **(self._labelled(canonical) if self._labels else {}),
-        }
+        shapes = [number for _, graph in canonical.graphs for number in graph_shape(graph)]
+        return [_log(cost.params), _log(cost.macs), *shapes]
 
     def _labelled(self, canonical: Architecture) -> Mapping[str, Counts]:
         steps = LABELS.index(self._labels[-1])
@@ -162,7 +177,8 @@ def squared_distances(a: Sequence[Floats], b: Sequence[Floats]) -> Floats:
         if left.shape[1] == 1:
             np.square(left - right.T, out=found[place])
             continue
-        np.matmul(left, -2 * right.T, out=found[place])
+        np.matmul(left, right.T, out=found[place])
+        found[place] *= -2
         found[place] += np.einsum("ij,ij->i", left, left)[:, None]
         found[place] += np.einsum("ij,ij->i", right, right)
     return np.asarray(np.maximum(found, 0.0, out=found))

@@ -9,10 +9,13 @@ equation 5.8 and 5.9). The posterior grows row by row with the data and column b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 from scipy.optimize import minimize
 
 from nas.surrogates.features import Features, squared_distances
@@ -21,7 +24,7 @@ from nas.surrogates.model import Floats, Normal, Unfit
 JITTER = 1e-8
 """Added to the diagonal, in units of the targets' variance."""
 
-STEPS = 40
+STEPS = 15
 """Most steps of the search for hyperparameters."""
 
 # Log-normal priors, as (mean of log, standard deviation of log); targets are standardised.
@@ -59,6 +62,25 @@ class Scaling:
         return found
 
 
+class Coordinates(NamedTuple):
+    """Rows as a kernel sees them: k is v exp(-|x - x'|^2) + <z, z'>, noise left out.
+
+    Attributes:
+        smooth: x, `float64[n, d]`.
+        linear: z, `float64[n, d]`.
+        squares: |x|^2, `float64[n]`.
+    """
+
+    smooth: Floats
+    linear: Floats
+    squares: Floats
+
+    @property
+    def sizes(self) -> Floats:
+        """|z|^2, `float64[n]`."""
+        return np.asarray(np.einsum("ij,ij->i", self.linear, self.linear))
+
+
 @dataclass(frozen=True)
 class Kernel:
     """Hyperparameters.
@@ -72,6 +94,9 @@ class Kernel:
     weights: Floats
     noise: float
     scaling: Scaling
+    _columns: dict[tuple[int, ...], tuple[Floats, Floats, Floats]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, logs: Floats, scaling: Scaling) -> Kernel:
@@ -79,20 +104,36 @@ class Kernel:
         values = np.exp(logs)
         return cls(float(values[0]), values[2 : 2 + blocks], values[2 + blocks :], float(values[1]), scaling)
 
-    def coordinates(self, blocks: Sequence[Floats]) -> tuple[Floats, Floats]:
-        """(x, z), `float64[n, d]` each: k is v exp(-|x - x'|^2) + <z, z'>, noise left out."""
-        scales = 1 / np.sqrt(self.scaling.distances * self.lengths)
-        smooth = np.concatenate([block * scale for block, scale in zip(blocks, scales, strict=True)], axis=1)
-        scales = np.sqrt(2 * self.weights / self.scaling.distances)
-        linear = [block * scale for block, scale in zip(blocks, scales, strict=True)]
-        for part, centre, scale in zip(linear, self.scaling.centres, scales, strict=True):
-            part[:, : len(centre)] -= centre * scale  # labels met later than the centres are new columns
-        return smooth, np.concatenate(linear, axis=1)
+    def coordinates(self, blocks: Sequence[Floats]) -> Coordinates:
+        """Those of rows whose blocks are given."""
+        widths = tuple([block.shape[1] for block in blocks])
+        if widths not in self._columns:
+            self._columns[widths] = self._scales(widths)
+        near, centre, weight = self._columns[widths]
+        rows = np.concatenate(blocks, axis=1)
+        smooth, linear = rows * near, (rows - centre) * weight
+        return Coordinates(smooth, linear, np.einsum("ij,ij->i", smooth, smooth))
 
-    def covariance(self, a: tuple[Floats, Floats], b: tuple[Floats, Floats]) -> Floats:
-        """`float64[n, m]` between coordinates, noise left out."""
-        (x, z), (y, w) = a, b
-        return np.asarray(self.variance * np.exp(-squared_distances([x], [y])[0]) + z @ w.T)
+    def _scales(self, widths: Sequence[int]) -> tuple[Floats, Floats, Floats]:
+        """Of each column: what x is multiplied by, the centre, and what z is (`float64[d]`)."""
+        centres = [  # labels met later than the centres are new columns
+            np.concatenate([centre, np.zeros(width - len(centre))])
+            for centre, width in zip(self.scaling.centres, widths, strict=True)
+        ]
+        near = 1 / np.sqrt(self.scaling.distances * self.lengths)
+        weight = np.sqrt(2 * self.weights / self.scaling.distances)
+        return np.repeat(near, widths), np.concatenate(centres), np.repeat(weight, widths)
+
+    def covariance(self, a: Coordinates, b: Coordinates) -> Floats:
+        """`float64[n, m]`, noise left out."""
+        found = a.smooth @ b.smooth.T
+        found *= 2
+        found -= a.squares[:, None]
+        found -= b.squares
+        np.exp(np.minimum(found, 0.0, out=found), out=found)
+        found *= self.variance
+        found += a.linear @ b.linear.T
+        return np.asarray(found)
 
 
 def fit_kernel(blocks: Sequence[Floats], targets: Floats, scaling: Scaling) -> tuple[Kernel, float]:
@@ -124,29 +165,32 @@ def fit_kernel(blocks: Sequence[Floats], targets: Floats, scaling: Scaling) -> t
             np.full(number, PRIOR_WEIGHT[1]),
         ]
     )
-    flat_distances, flat_products = distances.reshape(number, -1), products.reshape(number, -1)
-    eye = np.eye(count)
+    lower = np.tril_indices(count)  # all is symmetric
+    distances, products = distances[:, lower[0], lower[1]], products[:, lower[0], lower[1]]
+    twice = np.where(lower[0] == lower[1], 1.0, 2.0)
+    matrix = np.zeros((count, count))
 
     def negative(logs: Floats) -> tuple[float, Floats]:
         """Minus the log density and its gradient."""
         variance, noise = np.exp(logs[:2])
         lengths, weights = np.exp(logs[2 : 2 + number]), np.exp(logs[2 + number :])
-        smooth = variance * np.exp(-(1 / lengths) @ flat_distances).reshape(count, count)
-        matrix = smooth + (weights @ flat_products).reshape(count, count) + (noise + JITTER) * eye
-        off = (logs - means) / spreads
-        try:
-            factor = cho_factor(matrix, lower=True, check_finite=False)
-        except LinAlgError:
+        smooth = variance * np.exp(-(1 / lengths) @ distances)
+        matrix[lower] = smooth + weights @ products
+        np.fill_diagonal(matrix, matrix.diagonal() + noise + JITTER)
+        factor, failed = dpotrf(matrix, lower=1)
+        if failed:
             return 1e10, np.zeros_like(logs)
-        solved = cho_solve(factor, targets, check_finite=False)
-        value = 0.5 * targets @ solved + np.log(np.diag(factor[0])).sum() + 0.5 * count * np.log(2 * np.pi)
-        inner = np.outer(solved, solved) - cho_solve(factor, eye, check_finite=False)
+        solved = dpotrs(factor, targets, lower=1)[0]
+        value = 0.5 * targets @ solved + np.log(factor.diagonal()).sum() + 0.5 * count * np.log(2 * np.pi)
+        inner = np.outer(solved, solved) - dpotri(factor, lower=1)[0]
+        off = (logs - means) / spreads
         gradient = np.empty_like(logs)
-        weighted = (inner * smooth).ravel()
-        gradient[0] = weighted.sum()
+        weighted = twice * inner[lower]
         gradient[1] = noise * np.trace(inner)
-        gradient[2 : 2 + number] = (flat_distances @ weighted) / lengths
-        gradient[2 + number :] = weights * (flat_products @ inner.ravel())
+        gradient[2 + number :] = weights * (products @ weighted)
+        weighted *= smooth
+        gradient[0] = weighted.sum()
+        gradient[2 : 2 + number] = (distances @ weighted) / lengths
         return float(value + 0.5 * off @ off), -0.5 * gradient + off / spreads
 
     found = minimize(
@@ -179,8 +223,10 @@ class Posterior:
         self._factor = np.zeros((16, 16))
         self._targets = np.zeros(16)
         self._whitened = np.zeros(16)  # the factor's inverse times the targets
-        self._columns: dict[int, int] = {}  # row of the features -> column
-        self._smooth, self._linear = np.zeros((64, 0)), np.zeros((64, 0))
+        self._met: list[int] = []  # the row of the features of each column
+        self._column = np.full(64, -1)  # of each row of the features; -1 of those not met
+        self._places = Coordinates(np.zeros((64, 0)), np.zeros((64, 0)), np.zeros(64))  # of the columns
+        self._known: Coordinates | None = None  # of the data, gathered when they are asked for
         self._cross = np.zeros((16, 64))
         self._mean, self._left = np.zeros(64), np.zeros(64)
 
@@ -194,23 +240,25 @@ class Posterior:
             Unfit: their covariance is not positive definite.
         """
         columns, n = self._cover(rows), len(rows)
-        self._room(n, len(self._columns))
+        self._room(n, len(self._met))
         data = self._at(columns)
         noise = (self.kernel.noise + JITTER) * np.eye(n)
         try:
             self._factor[:n, :n] = np.linalg.cholesky(self.kernel.covariance(data, data) + noise)
         except LinAlgError as error:
             raise Unfit(f"the kernel of {n} values must be positive definite, but it is singular") from error
-        self._data, self._targets[:n] = columns, targets
+        self._data, self._known, self._targets[:n] = columns.tolist(), data, targets
         lower = self._factor[:n, :n]
         self._whitened[:n] = solve_triangular(lower, targets, lower=True, check_finite=False)
-        known = slice(0, len(self._columns))
+        known = slice(0, len(self._met))
         self._condition(known)
 
     def _condition(self, columns: slice) -> None:
         """Fills what all data say of columns whose prior was written."""
         n = len(self._data)
-        across = self.kernel.covariance(self._at(self._data), self._at(columns))
+        if self._known is None:
+            self._known = self._at(self._data)
+        across = self.kernel.covariance(self._known, self._at(columns))
         cross = solve_triangular(self._factor[:n, :n], across, lower=True, check_finite=False)
         self._cross[:n, columns] = cross
         self._mean[columns] = self._whitened[:n] @ cross
@@ -218,8 +266,8 @@ class Posterior:
 
     def add(self, row: int, target: float) -> None:
         """One more value, `target` at this row of the features."""
-        (column,) = self._cover([row])
-        n, m = len(self._data), len(self._columns)
+        column = int(self._cover([row])[0])
+        n, m = len(self._data), len(self._met)
         self._room(n + 1, m)
         line = self._cross[:n, column].copy()
         pivot = np.sqrt(max(float(self._left[column]) + self.kernel.noise, 0.0) + JITTER)
@@ -232,6 +280,7 @@ class Posterior:
         self._mean[:m] += new * self._whitened[n]
         self._left[:m] -= new**2
         self._data.append(column)
+        self._known = None
 
     def predict(self, rows: Sequence[int], given: Sequence[int] = ()) -> Normal:
         """Of the values without noise at these rows; the deviation as if those at `given` were known."""
@@ -245,8 +294,7 @@ class Posterior:
     @property
     def rows(self) -> list[int]:
         """Those of the data, in order."""
-        rows = list(self._columns)
-        return [rows[column] for column in self._data]
+        return [self._met[column] for column in self._data]
 
     def _among(self, given: Sequence[int]) -> Floats:
         """Covariance of the values at these rows, noise included."""
@@ -276,33 +324,40 @@ class Posterior:
         off = (inverse.T @ self._whitened[:n]) / precision
         return Normal(targets - off, np.sqrt(1 / precision)), targets
 
-    def _at(self, columns: Sequence[int] | slice) -> tuple[Floats, Floats]:
-        return self._smooth[columns], self._linear[columns]
+    def _at(self, columns: Sequence[int] | NDArray[np.int64] | slice) -> Coordinates:
+        return Coordinates(*(part[columns] for part in self._places))
 
-    def _cover(self, rows: Sequence[int]) -> list[int]:
-        """The columns of these rows; those not met before get new ones."""
-        new = [row for row in dict.fromkeys(rows) if row not in self._columns]
-        if new:
-            n, m = len(self._data), len(self._columns)
-            self._columns.update((row, m + place) for place, row in enumerate(new))
+    def _cover(self, rows: Sequence[int]) -> NDArray[np.int64]:
+        """The columns of these rows, `int64[n]`; those not met before get new ones."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        if (beyond := int(wanted.max(initial=0)) + 1) > len(self._column):
+            self._column = np.concatenate([self._column, np.full(beyond, -1)])
+        unmet = self._column[wanted] < 0
+        if unmet.any():
+            new = list(dict.fromkeys(wanted[unmet].tolist()))
+            n, m = len(self._data), len(self._met)
+            self._column[new] = np.arange(m, m + len(new))
+            self._met += new
             self._room(n, m + len(new))
             columns = slice(m, m + len(new))
             self._place(new, columns)
-            here = self._at(columns)
-            self._left[columns] = self.kernel.variance + np.einsum("ij,ij->i", here[1], here[1])
+            self._left[columns] = self.kernel.variance + self._at(columns).sizes
             self._mean[columns] = 0.0
             if n:
                 self._condition(columns)
-        return [self._columns[row] for row in rows]
+        return self._column[wanted]
 
     def _place(self, rows: list[int], columns: slice) -> None:
         """Writes the coordinates of new columns; those of all where blocks have become wider."""
-        smooth, linear = self.kernel.coordinates(self._features.blocks(rows))
-        if smooth.shape[1] != self._smooth.shape[1]:
-            self._smooth, self._linear = (np.zeros((len(self._mean), smooth.shape[1])) for _ in range(2))
-            columns = slice(0, len(self._columns))
-            smooth, linear = self.kernel.coordinates(self._features.blocks(list(self._columns)))
-        self._smooth[columns], self._linear[columns] = smooth, linear
+        new = self.kernel.coordinates(self._features.blocks(rows))
+        if new.smooth.shape[1] != self._places.smooth.shape[1]:
+            self._known, columns = None, slice(0, len(self._met))
+            new = self.kernel.coordinates(self._features.blocks(self._met))
+            self._places = Coordinates(
+                *(_grown(part[:0], (len(self._mean), *part.shape[1:])) for part in new)
+            )
+        for part, values in zip(self._places, new, strict=True):
+            part[columns] = values
 
     def _room(self, n: int, m: int) -> None:
         height, width = self._cross.shape
@@ -313,8 +368,7 @@ class Posterior:
         self._targets, self._whitened = _grown(self._targets, (tall,)), _grown(self._whitened, (tall,))
         self._cross = _grown(self._cross, (tall, wide))
         self._mean, self._left = _grown(self._mean, (wide,)), _grown(self._left, (wide,))
-        self._smooth = _grown(self._smooth, (wide, self._smooth.shape[1]))
-        self._linear = _grown(self._linear, (wide, self._linear.shape[1]))
+        self._places = Coordinates(*(_grown(part, (wide, *part.shape[1:])) for part in self._places))
 
 
 def _grown(array: Floats, shape: tuple[int, ...]) -> Floats:

@@ -50,7 +50,10 @@ class NothingToChange(InvalidArchitecture):
 
 @runtime_checkable
 class SearchSpace(Protocol):
-    """A set of architectures. Constructed with `input_shape`, e.g. (C, H, W), and `classes`."""
+    """A set of architectures. Constructed with `input_shape`, e.g. (C, H, W), and `classes`.
+
+    It may also have `draft`, see `Draft`, and be a `NumericSpace`.
+    """
 
     name: str
     input_shape: tuple[int, ...]
@@ -116,10 +119,11 @@ class NumericSpace(Protocol):
 
 
 class Draft(Protocol):
-    """An architecture before it is written down, which is what costs time: most children of a search that has
-    converged were met before, and what they are made of tells it.
+    """What an architecture would be made of, before it is written.
 
-    A space may have a method `draft(arch) -> Draft | None`; None if it makes none after all.
+    Writing one costs time, and most children of a search that has converged were proposed before. A space may
+    have a method `draft(arch) -> Draft | None`, None if it makes none after all. Its drafts must draw exactly
+    as its own `mutate` and `crossover` do: who overrides these overrides `draft`.
     """
 
     @property
@@ -238,7 +242,7 @@ class Context:
         seen: (identity key) -> whether a trial of that identity was proposed.
         identify: (arch) -> identity key, of the network or of the written form.
         exact: (arch) -> values of the exact objectives, memoised.
-        keys: a memory of identity keys by the forms of drafts; it may lack any.
+        keys: a memory of `identify` by the forms of drafts, good for this space only; it may lack any.
     """
 
     space: SearchSpace

@@ -57,7 +57,7 @@ class Gene:
     def index(self, value: Scalar) -> int:
         """Place of `value` among the choices; raises `InvalidArchitecture` if it is none of them."""
         for place, choice in enumerate(self.choices):
-            if value == choice and type(value) is type(choice):
+            if value == choice and repr(value) == repr(choice):  # 1, 1.0 and True are three, 0.0 and -0.0 two
                 return place
         raise InvalidArchitecture(f"{self.name} must be one of {self.choices}, but got {value!r}")
 
@@ -88,8 +88,6 @@ class GeneSpace(GraphSpace):
         self.graphs = tuple(name for name in self.genes if name != WHOLE)
         self.params = tuple(sorted(gene.name for gene in self.genes.get(WHOLE, ())))
         self.mixing = crossover
-        own = type(self)
-        self._drafts = own.mutate is GeneSpace.mutate and own.crossover is GeneSpace.crossover
         self._sizes = np.array([len(gene.choices) for gene in self._all_genes()], dtype=np.int64)
         self._bounds = np.zeros(len(self._sizes)), self._sizes.astype(np.float64) - 1
         self._stages = np.repeat(np.arange(len(self.genes)), [len(genes) for genes in self.genes.values()])
@@ -142,7 +140,7 @@ class GeneSpace(GraphSpace):
         self.check_names(arch)
         found = {WHOLE: self._read_params(arch)} if WHOLE in self.genes else {}
         for name, graph in arch.graphs:
-            found[name] = self._scribe.form(name, graph)[0]
+            found[name] = self._scribe.reading(name, graph)[0]
         return found
 
     def architecture(self, values: Mapping[str, Values]) -> Architecture:
@@ -165,7 +163,7 @@ class GeneSpace(GraphSpace):
         self._read_params(arch)
         for name, graph in arch.graphs:
             with self.named(name):
-                self._scribe.form(name, graph)
+                self._scribe.reading(name, graph)
 
     def _network(self, arch: Architecture) -> Architecture:
         """As of `GraphSpace`; graphs that differ in their ids only share the work."""
@@ -205,11 +203,14 @@ class GeneSpace(GraphSpace):
         return self._crossed(a, b, self._mixed(self._genomes(a), self._genomes(b), rng))
 
     def draft(self, arch: Architecture) -> Sketch | None:
-        """Its mutations and crossovers, without their graphs; None where a subclass has its own."""
-        if self._drafts:
-            genome = self._genomes(arch)
-            return Sketch(self, (arch,), genome, genome)
-        return None
+        """Its mutations and crossovers, without their graphs; None where the space has its own."""
+        own, its = type(self), vars(self)
+        if own.mutate is not GeneSpace.mutate or own.crossover is not GeneSpace.crossover:
+            return None
+        if "mutate" in its or "crossover" in its:
+            return None
+        genome = self._genomes(arch)
+        return Sketch(self, (arch,), genome, genome)
 
     def encode(self, arch: Architecture) -> NDArray[np.float64]:
         """One-hot values, one 0 or 1 for a gene of two choices, nothing for one choice; zeros for what
@@ -273,7 +274,9 @@ class GeneSpace(GraphSpace):
     def _places_of(self, genome: Genome) -> NDArray[np.int64]:
         """Of each gene, `int64[d]`."""
         named = zip(self.genes, genome, strict=True)
-        return np.array([i for name, values in named for i in self._places(name, values)], dtype=np.int64)
+        places = np.array([i for name, values in named for i in self._places(name, values)], dtype=np.int64)
+        places.setflags(write=False)  # it is remembered
+        return places
 
     def _indices(self, graph: str, values: Values) -> list[int]:
         """The place of each value among the choices of its gene."""
@@ -287,13 +290,14 @@ class GeneSpace(GraphSpace):
         genes = self.genes[graph]
         return tuple([v if on else g.choices[0] for v, on, g in zip(values, active, genes, strict=True)])
 
-    def _free(self, graph: str, values: Values) -> list[int]:
+    def _free(self, graph: str, values: Values) -> tuple[int, ...]:
+        """Places of the genes that matter and have a choice."""
         active = self.active(graph, values)
-        return [
+        return tuple(
             place
             for place, gene in enumerate(self.genes[graph])
             if len(gene.choices) > 1 and (active is None or active[place])
-        ]
+        )
 
     def _with_value(self, genome: Genome, number: int, place: int, value: Scalar) -> Genome:
         """`genome` with another value of one gene of one graph."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nas.architecture import Architecture, Graph, InvalidArchitecture, Node
 from nas.labelling import COMMUTATIVE
 from nas.protocols import Cost
-from search_spaces.fragments import Shape
+from search_spaces.fragments import Fragment, Shape
 from search_spaces.operations import Operation, fragment_of
 from search_spaces.plan import Cell, Placed, plan_cost
 
@@ -93,7 +93,7 @@ class GraphSpace(ABC):
         self._remember()
 
     def _remember(self) -> None:
-        self._fragments = lru_cache(FRAGMENTS)(partial(fragment_of, self.operations))
+        self._fragments = lru_cache(FRAGMENTS)(self._fragment)
         self._cells = lru_cache(REMEMBERED)(self._cell)
         self._contractions = lru_cache(REMEMBERED)(self._contracted)
         self._networks = lru_cache(REMEMBERED)(self._network)
@@ -297,6 +297,9 @@ class GraphSpace(ABC):
     def shape(self, plan: list[Placed], place: int) -> Shape:
         """Shape of what a place puts out; -1 is the network's input."""
         return plan[place].part.shape if place >= 0 else self.input_shape
+
+    def _fragment(self, node: Node, shapes: tuple[Shape, ...], stride: int, width: int) -> Fragment:
+        return fragment_of(self.operations, node, shapes, stride, width)
 
     def _cell(self, graph: Graph, site: Site) -> tuple[Cell, tuple[int, ...]]:
         """The cell of a graph, and which of the site's inputs it reads."""

@@ -13,10 +13,10 @@ from search_spaces.graph_space import REMEMBERED
 if TYPE_CHECKING:
     from search_spaces.genes import GeneSpace, Values
 
-Form = tuple[tuple[Scalar, ...], Mapping[int, int] | None]
+Reading = tuple[tuple[Scalar, ...], Mapping[int, int] | None]
 """Values of a graph, and its id of each natural id; None where they are the same."""
 
-FORMS = 8192
+READINGS = 8192
 """Graphs whose values are kept at hand; then they are read anew."""
 
 
@@ -24,14 +24,14 @@ class Scribe:
     """Writes the graphs of a space and reads them; what was written is not read again.
 
     Attributes:
-        written: forms of graphs that are kept at hand.
+        written: readings that are kept at hand.
     """
 
     def __init__(self, space: GeneSpace) -> None:
         self._space = space
         self.graph = lru_cache(REMEMBERED)(self._graph)
         self._one = lru_cache(REMEMBERED)(_itself)
-        self.written: dict[tuple[str, Graph], Form] = {}
+        self.written: dict[tuple[str, Graph], Reading] = {}
 
     def _graph(self, name: str, values: Values) -> Graph:
         """The graph of these values, in its natural ids."""
@@ -48,22 +48,22 @@ class Scribe:
         self._note(name, graph, (values, ids))
         return graph
 
-    def form(self, name: str, graph: Graph) -> Form:
+    def reading(self, name: str, graph: Graph) -> Reading:
         """What a graph was written from; raises `InvalidArchitecture` if it is from no values."""
-        form = self.written.get((name, graph))
-        if form is None:
-            form = self._read(name, graph)
-            self._note(name, graph, form)
-        return form
+        reading = self.written.get((name, graph))
+        if reading is None:
+            reading = self._read(name, graph)
+            self._note(name, graph, reading)
+        return reading
 
-    def _note(self, name: str, graph: Graph, form: Form) -> None:
-        if len(self.written) >= FORMS:
+    def _note(self, name: str, graph: Graph, reading: Reading) -> None:
+        if len(self.written) >= READINGS:
             self.written.clear()
-        self.written[name, graph] = form
+        self.written[name, graph] = reading
 
     def changed(self, name: str, parent: Graph, values: Values) -> Graph:
         """`parent` with these values; ids stay, and new nodes take new ones."""
-        old, ids = self.form(name, parent)
+        old, ids = self.reading(name, parent)
         if values == old:
             return parent
         graph = self.graph(name, values)
@@ -74,7 +74,7 @@ class Scribe:
 
     def crossed(self, name: str, a: Graph, b: Graph, values: Values) -> Graph:
         """`a` with these values, some of which are `b`'s; nodes that `a` does not write alike get new ids."""
-        old, ids = self.form(name, a)
+        old, ids = self.reading(name, a)
         if values == old:
             return a
         fresh = _unused(a, b)
@@ -88,7 +88,7 @@ class Scribe:
                 renamed[node.id] = next(fresh)
         return self._renamed(name, values, renamed)
 
-    def _read(self, name: str, graph: Graph) -> Form:
+    def _read(self, name: str, graph: Graph) -> Reading:
         """The values of a graph, and its id of each natural id; None where they are the same."""
         space, seen = self._space, _Seen(graph.nodes)
         values: list[Scalar] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_what_is_known_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> 
         assert proposal is not None and proposal.architecture == MACRO.decode(code)
         search.propose(proposal)
     assert times == {"00000001": 1, "00000002": 1}
-    monkeypatch.setattr("nas.searchers.novelty.FORMS", 2)  # what is forgotten is looked at anew
+    monkeypatch.setattr("nas.searchers.novelty.DRAFTS", 2)  # what is forgotten is looked at anew
     for _ in range(2):
         assert first_allowed(search.context, draws()) is not None
     assert times == {"00000001": 2, "00000002": 2, "00000011": 2}
@@ -70,10 +71,23 @@ def test_a_space_with_changes_of_its_own_has_no_drafts_of_genes() -> None:
         def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
             return self.decode("22222222")
 
+    class Wrapped:
+        """Passes on what it has not."""
+
+        def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
+            return MACRO.decode("22222222")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(MACRO, name)
+
+    patched: Any = NASBenchMacroSpace()
+    patched.mutate = Wrapped().mutate
     rng, arch = np.random.default_rng(0), MACRO.decode("00000001")
     assert isinstance(draft_of(MACRO, arch), Sketch)
-    assert isinstance(draft_of(Own(), arch), Written)
-    assert changed(Own(), arch, 1, rng).written() == MACRO.decode("22222222")
+    spaces: list[Any] = [Own(), Wrapped(), patched]
+    for space in spaces:
+        assert isinstance(draft_of(space, arch), Written)
+        assert changed(space, arch, 1, rng).written() == MACRO.decode("22222222")
 
 
 def test_a_space_may_make_no_drafts() -> None:

@@ -192,6 +192,16 @@ def test_a_child_lies_between_and_around_its_parents() -> None:
     assert len(first) > 10
 
 
+def test_a_parents_place_is_that_among_all_it_was_chosen_from() -> None:
+    search, errors = make(GA(population=3, offspring=2), OBJECTIVES[1]), [4.0, 2.0, 2.0, 1.0, 9.0]
+    for trials, survivors, places in ((3, [2, 2, 4], [0, 0, 1]), (5, [1, 2, 2], [0, 1, 1])):
+        run(search, trials, lambda trial: {"error": errors[trial.id]})
+        search.ask()  # it is told before
+        state = search._state
+        assert [member.losses[0] for member in state.population] == survivors
+        assert state.standing.tolist() == places
+
+
 def agreeing(search: Any, proposal: Proposal) -> Architecture:
     """The proposal with the value of both parents in the genes where they agree."""
     a, b = (MACRO.vector(search.trials[i].architecture) for i in proposal.parents)

@@ -18,6 +18,7 @@ from nas.searchers.members import Member
 from nas.searchers.selection import (
     archived,
     best,
+    binary_tournaments,
     crowded_tournament,
     dominance_tournament,
     dominates,
@@ -91,6 +92,16 @@ def test_a_tournament_against_all_its_draws(replace: bool) -> None:
 def test_equal_places_win_equally() -> None:
     assert follows(lambda rng: tournament([1, 1, 1, 1, 1], rng, 3), [0.2] * 5)
     assert follows(lambda rng: tournament([0, 0, 1], rng, 2), [0.5, 0.5, 0])
+
+
+def test_tournaments_of_two_at_once() -> None:
+    """Of four the i-th of each place beats those behind it: 3, 2, 1 and 0 of 6 pairs; equals share."""
+    for places, law in (([2, 0, 3, 1], [1 / 6, 3 / 6, 0, 2 / 6]), ([0, 0, 1], [0.5, 0.5, 0])):
+        winners = iter(binary_tournaments(places, DRAWS, np.random.default_rng(0)).tolist())
+        assert follows(lambda rng, winners=winners: next(winners), law)
+    assert binary_tournaments([7], 3, np.random.default_rng(0)).tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match="must have a member to choose, but got none"):
+        binary_tournaments([], 3, np.random.default_rng(0))
 
 
 def test_roulette_is_proportional_to_the_lead_over_the_worst() -> None:

@@ -225,18 +225,18 @@ def spread(state: State, rng: np.random.Generator) -> list[Proposal]:
     """Of random ones the architecture least like all proposed, in cost and shape; at first the cheapest."""
     evidence, candidates = state.evidence, state.candidates
     trials = [*(member.trial for member in evidence.members), *evidence.pending.values()]
-    drawn = [state.context.space.sample(rng) for _ in range(FIRST // (4 if trials else 2))]
+    drawn = candidates.allowed(state.context.space.sample(rng) for _ in range(FIRST // (4 if trials else 2)))
+    if not drawn:
+        return []
     sizes = candidates.features.outlines(drawn)
     if trials:
         others = candidates.features.outlines([trial.architecture for trial in trials])
         scale = np.maximum(np.concatenate([sizes, others]).std(axis=0), 1e-9)
-        order = -squared_distances([sizes / scale], [others / scale])[0].min(axis=1)
+        distances = squared_distances([sizes / scale], [others / scale])[0]
+        chosen = int(distances.min(axis=1).argmax())
     else:
-        order = sizes[:, 1]
-    for place in np.argsort(order, kind="stable").tolist():
-        if candidates.open([candidates.of(drawn[place])]):
-            return [Proposal(drawn[place], origin="spread")]
-    return []
+        chosen = int(sizes[:, 1].argmin())
+    return [Proposal(drawn[chosen], origin="spread")]
 
 
 def children(state: State, rng: np.random.Generator, changes: Iterable[int]) -> Iterator[Draw]:

@@ -56,8 +56,8 @@ class Draw:
 
 def draft_of(space: SearchSpace, arch: Architecture) -> Draft:
     """`arch` as a draft of its space."""
-    make = getattr(space, "draft", None)
-    draft: Draft | None = make(arch) if make else None
+    make = getattr(type(space), "draft", None)  # a wrapper that passes on what it has not makes none
+    draft: Draft | None = make(space, arch) if make else None
     return Written(space, arch) if draft is None else draft
 
 

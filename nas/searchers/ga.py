@@ -81,9 +81,8 @@ class GA:
         They are made together: the operators take as long for one.
         """
         space = cast(NumericSpace, state.context.space)  # it was checked at the start
-        parents, standing = state.population, state.standing
-        if not parents:
-            parents = state.offspring
+        parents, standing = state.population or state.offspring, state.standing
+        if not state.population or state.scalarisation is not None:  # whose weights may be drawn
             standing = places(parents, state.context.objectives, state.scalarisation, rng)
         widths = list(widening())
         pairs = binary_tournaments(standing, 2 * len(widths), rng).reshape(-1, 2)

@@ -12,7 +12,7 @@ import numpy as np
 
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted
-from nas.searchers.draws import Draw
+from nas.searchers.draws import Draw, Written
 from nas.trial import Proposal
 
 SAMPLES = 10_000
@@ -21,7 +21,7 @@ SAMPLES = 10_000
 WALKED = 20_000
 """Written forms that a walk looks at before a search gives up."""
 
-FORMS = 8192
+DRAFTS = 8192
 """Drafts whose identity is remembered before all are forgotten; then they are looked at anew."""
 
 
@@ -44,6 +44,8 @@ class Hunt:
         """The draw as a proposal if it was not proposed before and meets the limits on exact objectives."""
         if isinstance(draw, Proposal):
             return draw if self.new(draw.architecture) else None
+        if isinstance(draw.draft, Written):
+            return draw.proposal() if self.new(draw.draft.form) else None
         form, keys = draw.draft.form, self.context.keys
         if form in keys and self.context.seen(keys[form]):
             self.looked += 1
@@ -51,7 +53,7 @@ class Hunt:
             return None
         proposal = draw.proposal()
         if form not in keys:
-            if len(keys) >= FORMS:
+            if len(keys) >= DRAFTS:
                 keys.clear()
             keys[form] = self.context.identify(proposal.architecture)
         return proposal if self.new(proposal.architecture) else None

@@ -18,7 +18,7 @@ DRAWS = 2
 """Draws for each candidate wanted, before there are fewer candidates."""
 
 
-def fresh(context: Context, draws: Iterable[Draw], count: int) -> list[Proposal]:
+def fresh(context: Context, draws: Iterable[Draw | Proposal], count: int) -> list[Proposal]:
     """The first `count` draws that differ, were not proposed before and meet the limits that are exact."""
     hunt, found = Hunt(context), dict[str, Proposal]()
     for draw in draws:

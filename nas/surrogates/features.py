@@ -104,6 +104,7 @@ class Features:
         self._labels = [name for name in LABELS if name in blocks]
         self._rows: dict[Architecture, int] = {}
         self._networks: dict[Architecture, Mapping[str, Any]] = {}
+        self._outlines: dict[Architecture, tuple[list[float], float]] = {}
         self._columns: dict[str, dict[str, int]] = {name: {} for name in LABELS}
         self._blocks: list[Floats] = [np.zeros((64, 0)) for _ in blocks]
 
@@ -123,7 +124,7 @@ class Features:
 
         They cost less than a row, and none is made.
         """
-        return np.array([self._outline(self._space.canonical(arch)) for arch in architectures])
+        return np.array([self._outline(self._space.canonical(arch))[0] for arch in architectures])
 
     def _append(self, arch: Architecture) -> int:
         row = self._rows[arch] = len(self._rows)
@@ -145,15 +146,19 @@ class Features:
 
     def _of(self, canonical: Architecture) -> Mapping[str, Any]:
         """All blocks but the written form."""
-        params, macs, *shape = self._outline(canonical)
-        memory = _log(self._space.cost(canonical).peak_activation_bytes)
+        (params, macs, *shape), memory = self._outline(canonical)
         sizes = {"params": [params], "macs": [macs], "memory": [memory], "graph": shape}
         return {**sizes, **(self._labelled(canonical) if self._labels else {})}
 
-    def _outline(self, canonical: Architecture) -> list[float]:
-        cost = self._space.cost(canonical)
-        shapes = [number for _, graph in canonical.graphs for number in graph_shape(graph)]
-        return [_log(cost.params), _log(cost.macs), *shapes]
+    def _outline(self, canonical: Architecture) -> tuple[list[float], float]:
+        """Its outline, and the log of its peak memory."""
+        found = self._outlines.get(canonical)
+        if found is None:
+            cost = self._space.cost(canonical)
+            shapes = [number for _, graph in canonical.graphs for number in graph_shape(graph)]
+            outline = [_log(cost.params), _log(cost.macs), *shapes]
+            found = self._outlines[canonical] = outline, _log(cost.peak_activation_bytes)
+        return found
 
     def _labelled(self, canonical: Architecture) -> Mapping[str, Counts]:
         steps = LABELS.index(self._labels[-1])

@@ -52,7 +52,8 @@ class NothingToChange(InvalidArchitecture):
 class SearchSpace(Protocol):
     """A set of architectures. Constructed with `input_shape`, e.g. (C, H, W), and `classes`.
 
-    It may also have `draft`, see `Draft`, and be a `NumericSpace`.
+    It may also have `draft`, see `Draft`, and `network_key`, which gives the key of `canonical` for less, and
+    be a `NumericSpace`.
     """
 
     name: str
@@ -137,6 +138,10 @@ class Draft(Protocol):
 
     def crossed(self, mate: Architecture, rng: np.random.Generator) -> Draft:
         """As `SearchSpace.crossover`."""
+        ...
+
+    def natural(self) -> Architecture:
+        """The architecture in those ids that cost least; it tells whether it was proposed before."""
         ...
 
     def written(self) -> Architecture:

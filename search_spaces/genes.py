@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.architecture import Architecture, InvalidArchitecture, Node, Params, Scalar
 from nas.protocols import NothingToChange
+from nas.seeding import below
 from search_spaces.crossover import CROSSOVERS
 from search_spaces.fragments import Shape
 from search_spaces.graph_space import REMEMBERED, GraphSpace
@@ -88,6 +89,7 @@ class GeneSpace(GraphSpace):
         self.graphs = tuple(name for name in self.genes if name != WHOLE)
         self.params = tuple(sorted(gene.name for gene in self.genes.get(WHOLE, ())))
         self.mixing = crossover
+        self._names = tuple(self.genes)
         self._sizes = np.array([len(gene.choices) for gene in self._all_genes()], dtype=np.int64)
         self._bounds = np.zeros(len(self._sizes)), self._sizes.astype(np.float64) - 1
         self._stages = np.repeat(np.arange(len(self.genes)), [len(genes) for genes in self.genes.values()])
@@ -100,6 +102,7 @@ class GeneSpace(GraphSpace):
         self._changeable = lru_cache(REMEMBERED)(self._free)
         self._alleles = lru_cache(REMEMBERED)(self._places_of)
         self._genomes = lru_cache(REMEMBERED)(self._genome)
+        self._naturals = lru_cache(REMEMBERED)(self._natural)
         self._changed = lru_cache(REMEMBERED)(self._child)
         self._crossed = lru_cache(REMEMBERED)(self._child_of_two)
 
@@ -178,6 +181,13 @@ class GeneSpace(GraphSpace):
                 _ = natural.certificate  # from now on known to all that are renamed
                 graphs.append((name, natural.renamed(ids)))
         return Architecture(arch.space, tuple(graphs), arch.params)
+
+    def network_key(self, arch: Architecture) -> str:
+        """As of `GraphSpace`; ids do not matter to it, so it is that of the natural ones."""
+        return self.canonical(self._naturals(self._genomes(arch))).key
+
+    def _natural(self, genome: Genome) -> Architecture:
+        return self._assembled(dict(zip(self._names, genome, strict=True)))
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Every gene uniform: uniform over the written forms where all genes matter."""
@@ -302,26 +312,24 @@ class GeneSpace(GraphSpace):
     def _with_value(self, genome: Genome, number: int, place: int, value: Scalar) -> Genome:
         """`genome` with another value of one gene of one graph."""
         values = genome[number]
-        names = tuple(self.genes)
-        changed = self.normal(names[number], (*values[:place], value, *values[place + 1 :]))
+        changed = self.normal(self._names[number], (*values[:place], value, *values[place + 1 :]))
         return (*genome[:number], changed, *genome[number + 1 :])
 
     def _mutated(self, genome: Genome, rng: np.random.Generator) -> Genome:
         """As `mutate`."""
-        options = [self._changeable(name, values) for name, values in zip(self.genes, genome, strict=True)]
+        options = list(map(self._changeable, self._names, genome))
         total = sum(map(len, options))
         if not total:
             raise NothingToChange("the space holds one architecture only: there is nothing to change")
-        chosen = int(rng.integers(total))
-        for number, (name, places) in enumerate(zip(self.genes, options, strict=True)):
-            if chosen < len(places):
-                place = places[chosen]
-                choices = self.genes[name][place].choices
-                shift = int(rng.integers(1, len(choices)))
-                now = self._places(name, genome[number])[place]
-                return self._with_value(genome, number, place, choices[(now + shift) % len(choices)])
-            chosen -= len(places)
-        raise AssertionError("unreachable")
+        number, chosen = 0, below(total, rng)
+        while chosen >= len(options[number]):
+            chosen -= len(options[number])
+            number += 1
+        name, place = self._names[number], options[number][chosen]
+        choices = self.genes[name][place].choices
+        now = self._places(name, genome[number])[place]
+        value = choices[(now + 1 + below(len(choices) - 1, rng)) % len(choices)]
+        return self._with_value(genome, number, place, value)
 
     def _mixed(self, a: Genome, b: Genome, rng: np.random.Generator) -> Genome:
         """As `crossover`."""
@@ -361,8 +369,7 @@ class GeneSpace(GraphSpace):
         return tuple([given[gene.name] for gene in genes])
 
 
-@dataclass(frozen=True, slots=True)
-class Sketch:
+class Sketch(NamedTuple):
     """A draft, as `nas.protocols.Draft`.
 
     Attributes:
@@ -382,6 +389,9 @@ class Sketch:
     def crossed(self, mate: Architecture, rng: np.random.Generator) -> Sketch:
         mixed = self.space._mixed(self.form, self.space._genomes(mate), rng)
         return Sketch(self.space, (self.written(), mate), mixed, mixed)
+
+    def natural(self) -> Architecture:
+        return self.space._naturals(self.form)
 
     def written(self) -> Architecture:
         arch, *mates = self.parents

@@ -180,6 +180,10 @@ class GraphSpace(ABC):
         """Dead nodes, zeros and no-ops removed; surviving ids kept."""
         return self._networks(arch)
 
+    def network_key(self, arch: Architecture) -> str:
+        """The key of `canonical(arch)`."""
+        return self.canonical(arch).key
+
     def _network(self, arch: Architecture) -> Architecture:
         """What `canonical` gives, and remembers. Override it where more than graphs has a normal form."""
         self.check_names(arch)

@@ -332,12 +332,20 @@ class SpaceContract:
                 stood &= ids(arch)
                 now, stepwise = nodes(child), nodes(arch)
                 assert all(now.get(node_id) == stepwise[node_id] for node_id in stood)
-                assert keys.setdefault(draft.form, child.key) == child.key
+                assert keys.setdefault(draft.form, child.key) == child.key == draft.natural().key
                 assert child == draft.written()
                 space.check(child)
             drafts = [draft_of(space, arch).mutated(one) for _ in range(20)]
             for draft in drafts:
                 assert keys.setdefault(draft.form, draft.written().key) == draft.written().key
+
+    def test_the_key_of_a_network_does_not_depend_on_ids(
+        self, space: Any, samples: list[Architecture]
+    ) -> None:
+        rng = np.random.default_rng(8)
+        for a, b in pairwise(samples):
+            for arch in (a, space.crossover(a, b, rng), space.mutate(space.mutate(b, rng), rng)):
+                assert space.network_key(arch) == space.canonical(arch).key
 
     def test_keys_are_equal_exactly_for_isomorphic_networks(
         self, space: Any, samples: list[Architecture]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,10 +23,11 @@ from tests.searching import MACRO, OBJECTIVES, make
 
 @dataclass
 class Counted:
-    """A draft that counts how often it is written."""
+    """A draft that counts how often it is looked at, and written."""
 
     code: str
-    times: dict[str, int] = field(default_factory=dict)
+    looks: Counter[str] = field(default_factory=Counter)
+    times: Counter[str] = field(default_factory=Counter)
 
     @property
     def form(self) -> str:
@@ -37,27 +39,33 @@ class Counted:
     def crossed(self, mate: Architecture, rng: np.random.Generator) -> Counted:
         return self
 
+    def natural(self) -> Architecture:
+        self.looks[self.code] += 1
+        return MACRO.decode(self.code)
+
     def written(self) -> Architecture:
-        self.times[self.code] = self.times.get(self.code, 0) + 1
+        self.times[self.code] += 1
         return MACRO.decode(self.code)
 
 
 def test_what_is_known_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
     search = make(RandomSearch(), OBJECTIVES[1])
-    times: dict[str, int] = {}
+    one, two, three = "00000001", "00000002", "00000011"
+    looks, times = Counter[str](), Counter[str]()
 
     def draws() -> Iterator[Draw]:
-        yield from (Draw(Counted(code, times)) for code in ("00000001", "00000002", "00000011"))
+        yield from (Draw(Counted(code, looks, times)) for code in (one, two, three))
 
-    for code in ("00000001", "00000002"):
+    for code in (one, two):
         proposal = first_allowed(search.context, draws())
         assert proposal is not None and proposal.architecture == MACRO.decode(code)
         search.propose(proposal)
-    assert times == {"00000001": 1, "00000002": 1}
+    assert looks == times == {one: 1, two: 1}
     monkeypatch.setattr("nas.searchers.novelty.DRAFTS", 2)  # what is forgotten is looked at anew
     for _ in range(2):
         assert first_allowed(search.context, draws()) is not None
-    assert times == {"00000001": 2, "00000002": 2, "00000011": 2}
+    assert looks == {one: 2, two: 2, three: 2}
+    assert times == {one: 1, two: 1, three: 2}
 
 
 def test_nothing_to_change_leaves_a_draft_as_it_is() -> None:

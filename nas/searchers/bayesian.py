@@ -8,7 +8,7 @@ exact ones are known. Expected hypervolume improvement is exact in any number of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import isclose
 
 import numpy as np
@@ -252,7 +252,7 @@ def children(state: State, rng: np.random.Generator, changes: Iterable[int]) -> 
 def evolved(state: State, rng: np.random.Generator, reason: str) -> Iterator[Draw]:
     """Children of the front in place of what a model would have proposed; their origin says why."""
     for child in children(state, rng, widening()):
-        yield replace(child, origin=f"{child.origin} ({reason})")
+        yield child._replace(origin=f"{child.origin} ({reason})")
 
 
 def _updated(state: State, pool: Sequence[Candidate]) -> Belief:

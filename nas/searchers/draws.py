@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, repeat
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,12 +39,14 @@ class Written:
     def crossed(self, mate: Architecture, rng: np.random.Generator) -> Written:
         return Written(self.space, self.space.crossover(self.form, mate, rng))
 
+    def natural(self) -> Architecture:
+        return self.form
+
     def written(self) -> Architecture:
         return self.form
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+class Draw(NamedTuple):
     """A proposal before its architecture is written; the fields are those of `Proposal`."""
 
     draft: Draft

@@ -47,23 +47,26 @@ class Hunt:
         if isinstance(draw.draft, Written):
             return draw.proposal() if self.new(draw.draft.form) else None
         form, keys = draw.draft.form, self.context.keys
-        if form in keys and self.context.seen(keys[form]):
-            self.looked += 1
-            self.seen += 1
-            return None
-        proposal = draw.proposal()
         if form not in keys:
             if len(keys) >= DRAFTS:
                 keys.clear()
-            keys[form] = self.context.identify(proposal.architecture)
-        return proposal if self.new(proposal.architecture) else None
+            keys[form] = self.context.identify(draw.draft.natural())
+        if self._seen(keys[form]):
+            return None
+        proposal = draw.proposal()
+        return proposal if self._within(proposal.architecture) else None
 
     def new(self, arch: Architecture) -> bool:
         """Whether `arch` was not proposed before and meets the limits on exact objectives."""
+        return not self._seen(self.context.identify(arch)) and self._within(arch)
+
+    def _seen(self, key: str) -> bool:
         self.looked += 1
-        if self.context.seen(self.context.identify(arch)):
-            self.seen += 1
-            return False
+        seen = self.context.seen(key)
+        self.seen += seen
+        return seen
+
+    def _within(self, arch: Architecture) -> bool:
         violation = self.context.violation(self.context.exact(arch))
         if not violation > 0:
             return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -66,7 +65,7 @@ def children(
             child = child_of(context.space, first, second, _changes(rng), crossover, mutation, rng)
             both = (first, second) if len(child.parents) == 2 else (first,)
             lineage = tuple(dict.fromkeys(ancestor for trial in both for ancestor in ancestors(trial)))
-            yield replace(child, parents=lineage, origin=f"{child.origin}, predicted")
+            yield child._replace(parents=lineage, origin=f"{child.origin}, predicted")
 
     return fresh(context, draws(), count) if parents else []
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
+from operator import le
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,7 @@ from nas.protocols import Objective
 from nas.searchers.box import Box, Floats
 from nas.searchers.members import Member, losses_of
 from nas.searchers.scalars import Scalarisation
+from nas.seeding import below
 
 # --- who is better ---------------------------------------------------------------------------------
 
@@ -39,7 +41,8 @@ def dominates(a: Member, b: Member) -> bool:
         return mine < others
     if mine[0] or mine[1] > 0:
         return False
-    return bool((a.losses <= b.losses).all() and (a.losses < b.losses).any())
+    x, y = a.losses.tolist(), b.losses.tolist()
+    return x != y and all(map(le, x, y))
 
 
 def standing(members: Sequence[Member], fitness: ArrayLike | None = None) -> NDArray[np.int64]:
@@ -205,7 +208,7 @@ def _pair(members: Sequence[Member], rng: np.random.Generator) -> tuple[Member, 
         raise ValueError("a tournament must have a member to choose, but got none")
     if len(members) == 1:
         return members[0], members[0]
-    i, j = int(rng.integers(len(members))), int(rng.integers(len(members) - 1))
+    i, j = below(len(members), rng), below(len(members) - 1, rng)
     return members[i], members[j + (j >= i)]
 
 
@@ -218,8 +221,10 @@ def crowded_tournament(members: Sequence[Member], rng: np.random.Generator) -> M
 def dominance_tournament(members: Sequence[Member], rng: np.random.Generator) -> Member:
     """The better of two by (constraint-)dominance, then crowding: NSGA-Net. A tie goes to the first."""
     a, b = _pair(members, rng)
-    if dominates(a, b) or dominates(b, a):
-        return a if dominates(a, b) else b
+    if dominates(a, b):
+        return a
+    if dominates(b, a):
+        return b
     return b if b.crowding > a.crowding else a
 
 

@@ -40,7 +40,9 @@ def stream(seed: int, purpose: Purpose, *ids: int) -> np.random.Generator:
 
 
 def below(count: int, rng: np.random.Generator) -> int:
-    """Uniform on 0 … count - 1 (count < 2^53): as `rng.integers(count)`, for a third of its time.
+    """Uniform on 0 … count - 1, for a count of 1 or more, far below 2^53.
+
+    It takes a third of the time of `rng.integers(count)`, and draws other numbers.
 
     Example:
         >>> {below(3, np.random.default_rng(seed)) for seed in range(20)}

@@ -88,7 +88,7 @@ def selected(patterns: Sequence[str], slow: bool, methods: Collection[str]) -> l
 
 
 def print_cost(benchmark: str, data: Path, methods: Sequence[str]) -> None:
-    """Own CPU time, windows of `COST_TRIALS` trials; ratio: of the last window to the first.
+    """Own CPU time, on the mean of some trials; ratio: of 700-800 to 100-200.
 
     A search is run several times, each time on a space that remembers nothing, and of each trial the least
     time counts: the clock of a shared machine changes while it runs.

@@ -183,8 +183,12 @@ class GeneSpace(GraphSpace):
         return Architecture(arch.space, tuple(graphs), arch.params)
 
     def network_key(self, arch: Architecture) -> str:
-        """As of `GraphSpace`; ids do not matter to it, so it is that of the natural ones."""
-        return self.canonical(self._naturals(self._genomes(arch))).key
+        """As of `GraphSpace`. Ids do not matter to it: of a written form it is that of the natural ones."""
+        try:
+            natural = self._naturals(self._genomes(arch))
+        except InvalidArchitecture:  # a canonical form, say
+            natural = arch
+        return self.canonical(natural).key
 
     def _natural(self, genome: Genome) -> Architecture:
         return self._assembled(dict(zip(self._names, genome, strict=True)))

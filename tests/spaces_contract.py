@@ -345,7 +345,8 @@ class SpaceContract:
         rng = np.random.default_rng(8)
         for a, b in pairwise(samples):
             for arch in (a, space.crossover(a, b, rng), space.mutate(space.mutate(b, rng), rng)):
-                assert space.network_key(arch) == space.canonical(arch).key
+                network = space.canonical(arch)
+                assert space.network_key(arch) == space.network_key(network) == network.key
 
     def test_keys_are_equal_exactly_for_isomorphic_networks(
         self, space: Any, samples: list[Architecture]

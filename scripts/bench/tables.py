@@ -161,7 +161,8 @@ class Table:
         """Code -> what makes two candidates the same."""
         if self.benchmark.identity == "written":
             return {code: code for code in self.codes}
-        return {code: self.space.canonical(self.space.decode(code)).key for code in self.codes}
+        space = self.benchmark.space()  # that of the searches is not to remember them
+        return {code: space.canonical(space.decode(code)).key for code in self.codes}
 
     @cached_property
     def exact(self) -> Mapping[str, Exact]:

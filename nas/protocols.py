@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,11 +127,6 @@ class Draft(Protocol):
     as its own `mutate` and `crossover` do: who overrides these overrides `draft`.
     """
 
-    @property
-    def form(self) -> Hashable:
-        """Equal for two drafts of a space only if their architectures differ in ids at most."""
-        ...
-
     def mutated(self, rng: np.random.Generator) -> Draft:
         """As `SearchSpace.mutate`."""
         ...
@@ -141,7 +136,7 @@ class Draft(Protocol):
         ...
 
     def natural(self) -> Architecture:
-        """The architecture in those ids that cost least; it tells whether it was proposed before."""
+        """The architecture in those ids that cost least: it tells whether it was proposed before."""
         ...
 
     def written(self) -> Architecture:
@@ -245,9 +240,8 @@ class Context:
     Attributes:
         space, objectives: those of the study.
         seen: (identity key) -> whether a trial of that identity was proposed.
-        identify: (arch) -> identity key, of the network or of the written form.
+        identify: (arch) -> identity key, of the network or of the written form, memoised.
         exact: (arch) -> values of the exact objectives, memoised.
-        keys: a memory of `identify` by the forms of drafts, good for this space only; it may lack any.
     """
 
     space: SearchSpace
@@ -255,7 +249,6 @@ class Context:
     seen: Callable[[str], bool]
     identify: Callable[[Architecture], str]
     exact: Callable[[Architecture], Mapping[str, float]]
-    keys: dict[Hashable, str] = field(default_factory=dict, repr=False, compare=False)
 
     def losses(self, trial: Trial) -> NDArray[np.float64]:
         """`float64[m]`, minimised; NaN where a failed trial has no value."""

@@ -30,6 +30,9 @@ Values = tuple[Scalar, ...]
 Genome = tuple[Values, ...]
 """The values of each graph, in the order of `genes`."""
 
+NATURALS = 8192
+"""Architectures in natural ids that are kept at hand: a search that has converged meets them again."""
+
 WHOLE = ""
 """Stands for the architecture in `genes`: these values are its params and belong to no graph."""
 
@@ -102,7 +105,7 @@ class GeneSpace(GraphSpace):
         self._changeable = lru_cache(REMEMBERED)(self._free)
         self._alleles = lru_cache(REMEMBERED)(self._places_of)
         self._genomes = lru_cache(REMEMBERED)(self._genome)
-        self._naturals = lru_cache(REMEMBERED)(self._natural)
+        self._naturals = lru_cache(NATURALS)(self._natural)
         self._changed = lru_cache(REMEMBERED)(self._child)
         self._crossed = lru_cache(REMEMBERED)(self._child_of_two)
 
@@ -379,26 +382,26 @@ class Sketch(NamedTuple):
     Attributes:
         parents: what it is derived from: one architecture, or two.
         mixed: the values of the first parent, or what a crossover of both gave.
-        form: the values after mutations.
+        genome: the values after mutations.
     """
 
     space: GeneSpace
     parents: tuple[Architecture, ...]
     mixed: Genome
-    form: Genome
+    genome: Genome
 
     def mutated(self, rng: np.random.Generator) -> Sketch:
-        return Sketch(self.space, self.parents, self.mixed, self.space._mutated(self.form, rng))
+        return Sketch(self.space, self.parents, self.mixed, self.space._mutated(self.genome, rng))
 
     def crossed(self, mate: Architecture, rng: np.random.Generator) -> Sketch:
-        mixed = self.space._mixed(self.form, self.space._genomes(mate), rng)
+        mixed = self.space._mixed(self.genome, self.space._genomes(mate), rng)
         return Sketch(self.space, (self.written(), mate), mixed, mixed)
 
     def natural(self) -> Architecture:
-        return self.space._naturals(self.form)
+        return self.space._naturals(self.genome)
 
     def written(self) -> Architecture:
         arch, *mates = self.parents
         for mate in mates:
             arch = self.space._crossed(arch, mate, self.mixed)
-        return arch if self.form == self.mixed else self.space._changed(arch, self.form)
+        return arch if self.genome == self.mixed else self.space._changed(arch, self.genome)

@@ -82,7 +82,7 @@ class Scribe:
         renamed = {}
         for node in self.graph(name, values):
             mine = written.get(node.id)
-            if mine is not None and (mine.op, mine.params) == (node.op, node.params):
+            if mine is not None and mine.label == node.label:
                 renamed[node.id] = ids[node.id] if ids else node.id
             else:
                 renamed[node.id] = next(fresh)

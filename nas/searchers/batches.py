@@ -14,7 +14,7 @@ from itertools import chain
 import numpy as np
 
 from nas.protocols import Context, Exhausted
-from nas.searchers.draws import Draw, changed, widening
+from nas.searchers.draws import Draw, mutant, widening
 from nas.searchers.evidence import Evidence, front_of
 from nas.searchers.members import Member
 from nas.searchers.novelty import first_new
@@ -163,5 +163,5 @@ def _mutations(evidence: Evidence, reason: str, rng: np.random.Generator) -> Ite
     if parents:
         for changes in widening():
             parent = parents[int(rng.integers(len(parents)))].trial
-            child = changed(evidence.context.space, parent.architecture, changes, rng)
-            yield Draw(child, (parent.id,), f"mutate ({reason})" if reason else "mutate")
+            origin = f"mutate ({reason})" if reason else "mutate"
+            yield mutant(evidence.context.space, parent, changes, rng, origin)

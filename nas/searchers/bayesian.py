@@ -23,6 +23,7 @@ from nas.searchers.draws import Draw, child_of, widening
 from nas.searchers.evidence import Evidence, front_of
 from nas.searchers.members import Member, losses_of
 from nas.searchers.novelty import first_new
+from nas.searchers.offspring import fresh
 from nas.surrogates.features import BLOCKS, DEFAULT, squared_distances
 from nas.surrogates.model import Floats, Unfit
 from nas.surrogates.threads import one_thread
@@ -225,9 +226,12 @@ def spread(state: State, rng: np.random.Generator) -> list[Proposal]:
     """Of random ones the architecture least like all proposed, in cost and shape; at first the cheapest."""
     evidence, candidates = state.evidence, state.candidates
     trials = [*(member.trial for member in evidence.members), *evidence.pending.values()]
-    drawn = candidates.allowed(state.context.space.sample(rng) for _ in range(FIRST // (4 if trials else 2)))
-    if not drawn:
+    count = FIRST // (4 if trials else 2)
+    samples = (Proposal(state.context.space.sample(rng), origin="spread") for _ in range(count))
+    proposals = fresh(state.context, samples, count)
+    if not proposals:
         return []
+    drawn = [proposal.architecture for proposal in proposals]
     sizes = candidates.features.outlines(drawn)
     if trials:
         others = candidates.features.outlines([trial.architecture for trial in trials])
@@ -236,7 +240,7 @@ def spread(state: State, rng: np.random.Generator) -> list[Proposal]:
         chosen = int(distances.min(axis=1).argmax())
     else:
         chosen = int(sizes[:, 1].argmin())
-    return [Proposal(drawn[chosen], origin="spread")]
+    return [proposals[chosen]]
 
 
 def children(state: State, rng: np.random.Generator, changes: Iterable[int]) -> Iterator[Draw]:
@@ -284,8 +288,8 @@ def _best(
     chosen, gain = _first_best(list(there.values()), score)
     parent = state.parent_of(chosen.key)
     beyond = candidates.open(candidates.neighbors(chosen.architecture) if acquisition.climbs else ())
-    if fresh := [candidate for key, candidate in beyond.items() if key not in there]:
-        best, better = _first_best(fresh, score)
+    if others := [candidate for key, candidate in beyond.items() if key not in there]:
+        best, better = _first_best(others, score)
         if better > gain and not isclose(better, gain, rel_tol=TIED):
             chosen, gain = best, better
     if not gain > acquisition.nothing:

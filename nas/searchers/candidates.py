@@ -83,16 +83,6 @@ class Candidates:
             found = self.around[arch] = [self.of(neighbor) for neighbor in listed[::step]]
         return found
 
-    def allowed(self, architectures: Iterable[Architecture]) -> list[Architecture]:
-        """Those that were not proposed before and meet the limits, the first of each key; as `open`, but
-        nothing is made of them."""
-        context, found = self.context, dict[str, Architecture]()
-        for arch in architectures:
-            key = context.identify(arch)
-            if key not in found and not context.seen(key) and not context.violation(context.exact(arch)) > 0:
-                found[key] = arch
-        return list(found.values())
-
     def open(self, candidates: Iterable[Candidate]) -> dict[str, Candidate]:
         """Those that were not proposed before and meet the limits, the first of each key."""
         found: dict[str, Candidate] = {}

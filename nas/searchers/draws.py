@@ -31,19 +31,19 @@ class Written:
     """A draft in a space that makes none: an architecture as it is."""
 
     space: SearchSpace
-    form: Architecture
+    arch: Architecture
 
     def mutated(self, rng: np.random.Generator) -> Written:
-        return Written(self.space, self.space.mutate(self.form, rng))
+        return Written(self.space, self.space.mutate(self.arch, rng))
 
     def crossed(self, mate: Architecture, rng: np.random.Generator) -> Written:
-        return Written(self.space, self.space.crossover(self.form, mate, rng))
+        return Written(self.space, self.space.crossover(self.arch, mate, rng))
 
     def natural(self) -> Architecture:
-        return self.form
+        return self.arch
 
     def written(self) -> Architecture:
-        return self.form
+        return self.arch
 
 
 class Draw(NamedTuple):
@@ -77,6 +77,13 @@ def further(draft: Draft, changes: int, rng: np.random.Generator) -> Draft:
 def changed(space: SearchSpace, arch: Architecture, changes: int, rng: np.random.Generator) -> Draft:
     """`arch` after so many mutations; as it is where the space holds nothing else."""
     return further(draft_of(space, arch), changes, rng)
+
+
+def mutant(
+    space: SearchSpace, parent: Trial, changes: int, rng: np.random.Generator, origin: str = "mutate"
+) -> Draw:
+    """A child of one trial."""
+    return Draw(changed(space, parent.architecture, changes, rng), (parent.id,), origin)
 
 
 def child_of(

@@ -10,7 +10,7 @@ import numpy as np
 
 from nas.protocols import Context, Exhausted
 from nas.searchers.box import Box, Floats
-from nas.searchers.draws import Draw, changed, draft_of, further, widening
+from nas.searchers.draws import Draw, draft_of, further, mutant, widening
 from nas.searchers.members import Member
 from nas.searchers.novelty import first_new
 from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
@@ -95,15 +95,15 @@ class GeneticCNN:
         for n, changes in enumerate(widening()):
             planned = state.slots and n % 2 == 0
             slot = state.slots[0] if planned else Slot(parents[roulette(fitness, rng)])
-            child, parent = slot.first.trial.architecture, slot.first.trial.id
+            first = slot.first.trial
             if slot.second is None:
-                yield Draw(changed(space, child, changes, rng), (parent,), "mutate")
+                yield mutant(space, first, changes, rng)
                 continue
-            draft = draft_of(space, child).crossed(slot.second.trial.architecture, rng)
+            draft = draft_of(space, first.architecture).crossed(slot.second.trial.architecture, rng)
             if n:  # the crossover alone gave nothing new
                 draft = further(draft, changes, rng)
             origin = "crossover+mutate" if n else "crossover"
-            yield Draw(draft, (parent, slot.second.trial.id), origin)
+            yield Draw(draft, (first.id, slot.second.trial.id), origin)
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nas.protocols import Context, Exhausted
-from nas.searchers.draws import Draw, changed, widening
+from nas.searchers.draws import Draw, mutant, widening
 from nas.searchers.members import Member
 from nas.searchers.novelty import first_new
 from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
@@ -67,8 +67,7 @@ class LargeScaleEvolution:
         for n, changes in enumerate(widening()):
             queued = state.parents and n % 2 == 0
             parent = state.parents[0] if queued else _match(state, rng)[0]
-            child = changed(state.context.space, parent.trial.architecture, changes, rng)
-            yield Draw(child, (parent.trial.id,), "mutate")
+            yield mutant(state.context.space, parent.trial, changes, rng)
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted
-from nas.searchers.draws import Draw, changed, widening
+from nas.searchers.draws import Draw, mutant, widening
 from nas.searchers.members import Member
 from nas.searchers.novelty import first_allowed, first_new
 from nas.searchers.selection import survivors
@@ -95,7 +95,7 @@ def _mutations(
     """Mutations, each of a parent drawn anew: where one has none left, another has."""
     for changes in widening():
         parent = parents[rng.choice(len(parents), p=chances)].trial
-        yield Draw(changed(context.space, parent.architecture, changes, rng), (parent.id,), "mutate")
+        yield mutant(context.space, parent, changes, rng)
 
 
 def cheap(context: Context, architectures: Sequence[Architecture]) -> Floats:

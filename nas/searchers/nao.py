@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted, SearchSpace
-from nas.searchers.draws import Draw, changed, widening
+from nas.searchers.draws import Draw, mutant, widening
 from nas.searchers.evidence import Evidence
 from nas.searchers.members import Member
 from nas.searchers.novelty import first_new
@@ -226,8 +226,7 @@ def _targets(standing: NDArray[np.int64]) -> Floats:
 def _mutations(context: Context, plan: Plan, rng: np.random.Generator) -> Iterator[Draw]:
     for changes in widening() if plan.seeds else ():
         parent = plan.seeds[int(rng.integers(len(plan.seeds)))]
-        child = changed(context.space, parent.architecture, changes, rng)
-        yield Draw(child, (parent.id,), f"mutate: {plan.beyond}")
+        yield mutant(context.space, parent, changes, rng, f"mutate: {plan.beyond}")
 
 
 def _most_promising(model: Model, pool: list[Proposal]) -> list[Proposal]:

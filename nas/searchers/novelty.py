@@ -12,7 +12,7 @@ import numpy as np
 
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted
-from nas.searchers.draws import Draw, Written
+from nas.searchers.draws import Draw
 from nas.trial import Proposal
 
 SAMPLES = 10_000
@@ -20,9 +20,6 @@ SAMPLES = 10_000
 
 WALKED = 20_000
 """Written forms that a walk looks at before a search gives up."""
-
-DRAFTS = 8192
-"""Drafts whose identity is remembered before all are forgotten; then they are looked at anew."""
 
 
 @dataclass
@@ -44,14 +41,7 @@ class Hunt:
         """The draw as a proposal if it was not proposed before and meets the limits on exact objectives."""
         if isinstance(draw, Proposal):
             return draw if self.new(draw.architecture) else None
-        if isinstance(draw.draft, Written):
-            return draw.proposal() if self.new(draw.draft.form) else None
-        form, keys = draw.draft.form, self.context.keys
-        if form not in keys:
-            if len(keys) >= DRAFTS:
-                keys.clear()
-            keys[form] = self.context.identify(draw.draft.natural())
-        if self._seen(keys[form]):
+        if self._seen(self.context.identify(draw.draft.natural())):
             return None
         proposal = draw.proposal()
         return proposal if self._within(proposal.architecture) else None

@@ -12,7 +12,7 @@ import numpy as np
 from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted, NumericSpace
 from nas.searchers.box import Floats
-from nas.searchers.draws import Draw, Written, changed, widening
+from nas.searchers.draws import Draw, Written, mutant, widening
 from nas.searchers.members import Member
 from nas.searchers.novelty import first_new
 from nas.searchers.numeric import numeric
@@ -141,8 +141,7 @@ class PSO:
         for _, there in self._moves(state, place, flight):
             yield Draw(Written(space, there), parents, SWARM)
         for changes in widening():
-            child = changed(space, flight.guides[0].trial.architecture, changes, rng)
-            yield Draw(child, parents[:1], "mutate")
+            yield mutant(space, flight.guides[0].trial, changes, rng)
 
     def _flight(self, state: State, place: int) -> Flight:
         """That of the particle whose turn it is."""

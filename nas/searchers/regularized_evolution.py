@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.protocols import Context, Exhausted
-from nas.searchers.draws import Draw, changed, widening
+from nas.searchers.draws import Draw, mutant, widening
 from nas.searchers.members import Member
 from nas.searchers.novelty import first_new
 from nas.searchers.scalars import Scalarisation, Setting, bound, scalarisation_of
@@ -69,8 +69,7 @@ class RegularizedEvolution:
         standing = places(alive, context.objectives, state.scalarisation, rng)
         for changes in widening():
             parent = alive[tournament(standing, rng, self.sample, replace=True)].trial
-            child = changed(context.space, parent.architecture, changes, rng)
-            yield Draw(child, (parent.id,), "mutate")
+            yield mutant(context.space, parent, changes, rng)
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1

@@ -10,7 +10,7 @@ import numpy as np
 
 from nas.protocols import Context, Exhausted
 from nas.searchers.box import Box
-from nas.searchers.draws import Draw, changed, widening
+from nas.searchers.draws import Draw, mutant, widening
 from nas.searchers.members import Member
 from nas.searchers.novelty import first_new
 from nas.searchers.scalars import Chebyshev, Scalarisation, Setting, bound, scalarisation_of
@@ -96,8 +96,7 @@ class SimulatedAnnealing:
 
     def _children(self, context: Context, parent: Trial, rng: np.random.Generator) -> Iterator[Draw]:
         for changes in widening():
-            child = changed(context.space, parent.architecture, changes, rng)
-            yield Draw(child, (parent.id,), "mutate")
+            yield mutant(context.space, parent, changes, rng)
 
     def proposed(self, state: State, trial: Trial) -> State:
         state.proposals += 1

@@ -79,7 +79,8 @@ class Layer:
 class Fragment:
     """The layers of one operation at given input shapes; the last one is the output.
 
-    A fragment without layers passes its only input on. `peaks` memoises `search_spaces.plan.peak`.
+    A fragment without layers passes its only input on. `shape` and `size`, in elements, are of the output;
+    `peaks` memoises `search_spaces.plan.peak`.
     """
 
     inputs: tuple[Shape, ...]
@@ -87,12 +88,14 @@ class Fragment:
     params: int = field(init=False)
     macs: int = field(init=False)
     shape: Shape = field(init=False)
+    size: int = field(init=False)
     peaks: dict[Any, int] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "params", sum(layer.params for layer in self.layers))
         object.__setattr__(self, "macs", sum(layer.macs for layer in self.layers))
         object.__setattr__(self, "shape", self.layers[-1].shape if self.layers else self.inputs[0])
+        object.__setattr__(self, "size", elements(self.shape))
 
 
 class Builder:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from nas.protocols import Cost
 from search_spaces.fragments import FLOAT32_BYTES, IN_PLACE, Fragment, Layer, Shape, elements
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """A part at its place in the network, or in a cell.
 
     Attributes:
@@ -42,13 +41,15 @@ class Cell:
     params: int = field(init=False)
     macs: int = field(init=False)
     shape: Shape = field(init=False)
+    size: int = field(init=False)
     peaks: dict[Any, int] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "params", sum([placed.part.params for placed in self.places]))
-        object.__setattr__(self, "macs", sum([placed.part.macs for placed in self.places]))
+        object.__setattr__(self, "params", sum([part.params for _, part, _ in self.places]))
+        object.__setattr__(self, "macs", sum([part.macs for _, part, _ in self.places]))
         shape = self.places[self.output].part.shape if self.output >= 0 else self.inputs[-1 - self.output]
         object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "size", elements(shape))
 
 
 Part = Fragment | Cell
@@ -109,15 +110,14 @@ def peak(part: Part, groups: tuple[int, ...], kept: tuple[bool, ...]) -> int:
 
 
 def _cell_peak(cell: Cell, groups: tuple[int, ...], kept: tuple[bool, ...]) -> int:
-    count = len(groups)
-    tensors = [  # of each place, what it reads: inputs first, then places
-        [groups[-1 - i] if i < 0 else count + i for i in placed.inputs] for placed in cell.places
-    ]
-    last_read = {}
-    for index, reads in enumerate(tensors):
+    count, end = len(groups), len(cell.places)
+    tensors: list[list[int]] = []  # of each place, what it reads: inputs first, then places
+    last_read: dict[int, int] = {}
+    for index, (_, _, inputs) in enumerate(cell.places):
+        reads = [count + i if i >= 0 else groups[-1 - i] for i in inputs]
+        tensors.append(reads)
         for tensor in reads:
             last_read[tensor] = index
-    end = len(tensors)
     for i, keep in enumerate(kept):
         if keep:
             last_read[groups[i]] = end
@@ -125,17 +125,15 @@ def _cell_peak(cell: Cell, groups: tuple[int, ...], kept: tuple[bool, ...]) -> i
 
     sizes = {group: elements(cell.inputs[group]) for group in groups}
     alive = total = sum(sizes.values())  # elements alive between two places
-    for index, placed in enumerate(cell.places):
+    for index, (_, part, _) in enumerate(cell.places):
         reads = tensors[index]
-        part = placed.part
-        size = elements(part.shape)
-        sizes[count + index] = size
         if len(reads) == 1:  # nearly always
             (tensor,) = reads
             keep = last_read[tensor] > index
-            most = alive - sizes[tensor] + peak(part, (0,), (keep,))
+            rest = alive - sizes[tensor]
+            most = rest + peak(part, (0,), (keep,))
             if not keep:
-                alive -= sizes[tensor]
+                alive = rest
         else:
             first = tuple(map(reads.index, reads))
             keeps = tuple([last_read[tensor] > index for tensor in reads])
@@ -143,8 +141,9 @@ def _cell_peak(cell: Cell, groups: tuple[int, ...], kept: tuple[bool, ...]) -> i
             most = alive - sum([sizes[tensor] for tensor in read]) + peak(part, first, keeps)
             alive -= sum([sizes[tensor] for tensor in read if last_read[tensor] == index])
         total = max(total, most)
+        sizes[count + index] = part.size
         if count + index in last_read:
-            alive += size
+            alive += part.size
     return total
 
 

@@ -19,23 +19,24 @@ Below = Callable[[Floats], Floats]
 """levels `float64[k]` -> E[max(level - loss, 0)] of each candidate, `float64[n, k]`, 0 at -inf."""
 
 
-def boxes(front: Floats, reference: Floats) -> tuple[Floats, Floats]:
-    """Lower and upper corners (`float64[k, m]`) of disjoint boxes that fill what the front leaves.
+def boxes(losses: Floats, reference: Floats) -> tuple[Floats, Floats]:
+    """Lower and upper corners (`float64[k, m]`) of disjoint boxes that fill what a front leaves.
 
-    That is all points below `reference` (`float64[m]`) which no row of `front` (`float64[f, m]`) dominates;
-    lower corners may be -inf.
+    That is all points below `reference` (`float64[m]`) which no row of `losses` (`float64[n, m]`) dominates;
+    lower corners may be -inf. Of two objectives the boxes are strips, side by side: of the first objective
+    each begins where the one before it ends, of the second all begin at -inf.
     """
-    front = np.unique(front[(front < reference).all(axis=1)], axis=0)  # in the order of the first objective
-    front = front[pareto.front(front)]
+    front = losses[(losses < reference).all(axis=1)]
+    front = np.unique(front[pareto.front(front)], axis=0)  # in the order of the first objective
     objectives = len(reference)
     if objectives == 1:
         return np.full((1, 1), -np.inf), np.minimum(front.min(axis=0, initial=np.inf), reference)[None]
     if objectives == 2:
-        stairs = np.vstack([front, [reference[0], -np.inf]])
+        ends = np.append(front[:, 0], reference[0])
         tops = np.concatenate([[reference[1]], front[:, 1]])
         lefts = np.concatenate([[-np.inf], front[:, 0]])
         lower = np.column_stack([lefts, np.full(len(lefts), -np.inf)])
-        return lower, np.column_stack([stairs[:, 0], tops])
+        return lower, np.column_stack([ends, tops])
     bounds = local_upper_bounds(front, reference)[0]
     # The region is all that lies below one of the bounds: seen from -inf, the part that -bounds dominate.
     return _dominated_boxes(bounds)
@@ -97,14 +98,24 @@ def expected_hypervolume_improvement(below: Sequence[Below], lower: Floats, uppe
         lower, upper: corners of the boxes that are left, `float64[k, m]`.
     """
     share: Floats | None = None
-    for j, expected in enumerate(below):
-        levels, places = np.unique(np.concatenate([lower[:, j], upper[:, j]]), return_inverse=True)
-        values = expected(levels)
-        part = values[:, places[len(lower) :]] - values[:, places[: len(lower)]]
+    for expected, low, high in zip(below, lower.T, upper.T, strict=True):
+        part = _between(expected, low, high)
         share = part if share is None else share * part
     if share is None:
         raise ValueError("there must be at least one objective, but got none")
     return np.asarray(share.sum(axis=1))
+
+
+def _between(expected: Below, low: Floats, high: Floats) -> Floats:
+    """`float64[n, k]`: what is expected below `high` less that below `low` (`float64[k]` each)."""
+    if np.isneginf(low).all():
+        levels, places = np.unique(high, return_inverse=True)
+        return np.asarray(expected(levels)[:, places])
+    if np.isneginf(low[0]) and (low[1:] == high[:-1]).all():
+        return np.diff(expected(high), axis=1, prepend=0.0)
+    levels, places = np.unique(np.concatenate([low, high]), return_inverse=True)
+    values = expected(levels)
+    return values[:, places[len(low) :]] - values[:, places[: len(low)]]
 
 
 def exactly(losses: Floats) -> Below:

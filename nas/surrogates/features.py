@@ -38,13 +38,19 @@ def graph_shape(graph: Graph) -> list[float]:
     longest: dict[int, float] = {}
     shortest: dict[int, float] = {}
     paths: dict[int, float] = {}
+    edges = 0
     for node in graph.nodes:
         here, read = node.id, node.inputs
-        longest[here] = 1 + max([longest[source] for source in read], default=0)
-        shortest[here] = 1 + min([shortest[source] for source in read], default=0)
-        paths[here] = sum([paths[source] for source in read]) if read else 1.0
+        edges += len(read)
+        if len(read) == 1:  # nearly always
+            (source,) = read
+            longest[here], shortest[here] = 1 + longest[source], 1 + shortest[source]
+            paths[here] = paths[source]
+        else:
+            longest[here] = 1 + max([longest[source] for source in read], default=0)
+            shortest[here] = 1 + min([shortest[source] for source in read], default=0)
+            paths[here] = sum([paths[source] for source in read]) if read else 1.0
     last = graph.nodes[-1].id
-    edges = sum(len(node.inputs) for node in graph.nodes)
     return [float(len(graph.nodes)), float(edges), longest[last], shortest[last], math.log(paths[last])]
 
 
@@ -56,23 +62,28 @@ def wl_counts(arch: Architecture, steps: int) -> list[Counts]:
     """
     found: list[Counter[str]] = [Counter() for _ in range(steps + 1)]
     for name, graph in arch.graphs:
-        labels = {node.id: _label(name, node) for node in graph.nodes}
-        readers: dict[int, list[int]] = {node.id: [] for node in graph.nodes}
+        labels: dict[int, str] = {}
+        readers: dict[int, list[int]] = {}
         for node in graph.nodes:
+            labels[node.id] = _label(name, node)
+            readers[node.id] = []
             for source in node.inputs:
                 readers[source].append(node.id)
         found[0].update(labels.values())
         for step in range(1, steps + 1):
             labels = {
-                node.id: _hash(
-                    labels[node.id],
-                    tuple(sorted([labels[source] for source in node.inputs])),
-                    tuple(sorted([labels[reader] for reader in readers[node.id]])),
-                )
+                node.id: _hash(labels[node.id], _named(labels, node.inputs), _named(labels, readers[node.id]))
                 for node in graph.nodes
             }
             found[step].update(labels.values())
     return list(found)
+
+
+def _named(labels: Mapping[int, str], nodes: Sequence[int]) -> tuple[str, ...]:
+    """Their labels, in any order."""
+    if len(nodes) == 1:
+        return (labels[nodes[0]],)
+    return tuple(sorted([labels[node] for node in nodes]))
 
 
 @lru_cache(8192)
@@ -103,8 +114,8 @@ class Features:
         self._names = tuple(blocks)
         self._labels = [name for name in LABELS if name in blocks]
         self._rows: dict[Architecture, int] = {}
-        self._networks: dict[Architecture, Mapping[str, Any]] = {}
-        self._outlines: dict[Architecture, tuple[list[float], float]] = {}
+        self._networks: dict[Architecture, int] = {}  # the row of the first written form of each
+        self._outlines: dict[Architecture, tuple[float, ...]] = {}
         self._columns: dict[str, dict[str, int]] = {name: {} for name in LABELS}
         self._blocks: list[Floats] = [np.zeros((64, 0)) for _ in blocks]
 
@@ -117,47 +128,54 @@ class Features:
 
     def blocks(self, rows: Sequence[int]) -> list[Floats]:
         """`float64[n, d_b]` of each block."""
-        return [block[rows] for block in self._blocks]
+        places = np.asarray(rows, dtype=np.int64)
+        return [block[places] for block in self._blocks]
 
     def outlines(self, architectures: Sequence[Architecture]) -> Floats:
         """`float64[n, d]`: logs of parameters and MACs, then the shape of the graphs, whatever the blocks.
 
         They cost less than a row, and none is made.
         """
-        return np.array([self._outline(self._space.canonical(arch))[0] for arch in architectures])
+        return np.array([self._outline(self._space.canonical(arch))[:-1] for arch in architectures])
 
     def _append(self, arch: Architecture) -> int:
         row = self._rows[arch] = len(self._rows)
         canonical = self._space.canonical(arch)
-        network = self._networks.get(canonical)
-        if network is None:
-            network = self._networks[canonical] = self._of(canonical)
+        same = self._networks.setdefault(canonical, row)
+        network = self._of(canonical) if same == row else {}
         for place, name in enumerate(self._names):
-            values = self._space.encode(arch) if name == "written" else network[name]
-            if isinstance(values, Mapping):
+            if name == "written":
+                self._write(place, row, self._space.encode(arch))
+            elif same < row:
+                self._room(place, row, 0)
+                self._blocks[place][row] = self._blocks[place][same]
+            elif name in LABELS:
                 known = self._columns[name]
-                columns = [known.setdefault(label, len(known)) for label in values]
+                columns = [known.setdefault(label, len(known)) for label in network[name]]
                 self._room(place, row, len(known))
-                self._blocks[place][row, columns] = list(values.values())
+                self._blocks[place][row, columns] = list(network[name].values())
             else:
-                self._room(place, row, len(values))
-                self._blocks[place][row, : len(values)] = values
+                self._write(place, row, network[name])
         return row
+
+    def _write(self, block: int, row: int, values: Sequence[float] | Floats) -> None:
+        self._room(block, row, len(values))
+        self._blocks[block][row, : len(values)] = values
 
     def _of(self, canonical: Architecture) -> Mapping[str, Any]:
         """All blocks but the written form."""
-        (params, macs, *shape), memory = self._outline(canonical)
+        params, macs, *shape, memory = self._outline(canonical)
         sizes = {"params": [params], "macs": [macs], "memory": [memory], "graph": shape}
         return {**sizes, **(self._labelled(canonical) if self._labels else {})}
 
-    def _outline(self, canonical: Architecture) -> tuple[list[float], float]:
-        """Its outline, and the log of its peak memory."""
+    def _outline(self, canonical: Architecture) -> tuple[float, ...]:
+        """Its outline, then the log of its peak memory."""
         found = self._outlines.get(canonical)
         if found is None:
             cost = self._space.cost(canonical)
             shapes = [number for _, graph in canonical.graphs for number in graph_shape(graph)]
-            outline = [_log(cost.params), _log(cost.macs), *shapes]
-            found = self._outlines[canonical] = outline, _log(cost.peak_activation_bytes)
+            sizes = _log(cost.params), _log(cost.macs)
+            found = self._outlines[canonical] = (*sizes, *shapes, _log(cost.peak_activation_bytes))
         return found
 
     def _labelled(self, canonical: Architecture) -> Mapping[str, Counts]:
@@ -165,11 +183,11 @@ class Features:
         return dict(zip(LABELS, wl_counts(canonical, steps), strict=False))
 
     def _room(self, block: int, row: int, width: int) -> None:
-        """Makes the block large enough for this row, in steps that double."""
+        """Makes the block large enough for this row, in steps that grow: products take each column's time."""
         height, had = self._blocks[block].shape
         if row < height and width <= had:
             return
-        wider = had if width <= had else max(width, 2 * had)
+        wider = had if width <= had else max(width, had + had // 4)
         grown = np.zeros((height if row < height else 2 * height, wider))
         grown[:height, :had] = self._blocks[block]
         self._blocks[block] = grown

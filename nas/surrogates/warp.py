@@ -52,19 +52,21 @@ class Warp:
         For a normal loss it is expected improvement (Jones et al. 1998, equation 15), for a lognormal one its
         like: Black and Scholes' price of a put.
         """
+        known = np.isfinite(levels) & (levels > self.shift if self.log else True)
+        if not known.all():
+            found = np.zeros((len(prediction.mean), len(levels)))
+            found[:, known] = self.expected_below(levels[known], prediction)
+            return found
         mean = self.centre + self.scale * prediction.mean[:, None]
         std = np.maximum(self.scale * prediction.std, self.TINY)[:, None]
-        found = np.zeros((len(mean), len(levels)))
-        known = np.isfinite(levels)
         if self.log:
-            known &= levels > self.shift
-            above = levels[known] - self.shift
+            above = levels - self.shift
             z = (np.log(above) - mean) / std
-            found[:, known] = above * ndtr(z) - np.exp(np.minimum(mean + std**2 / 2, 700.0)) * ndtr(z - std)
+            found = above * ndtr(z) - np.exp(np.minimum(mean + std**2 / 2, 700.0)) * ndtr(z - std)
         else:
-            z = (levels[known] - mean) / std
-            found[:, known] = std * (z * ndtr(z) + np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
-        return np.maximum(found, 0.0)
+            z = (levels - mean) / std
+            found = std * (z * ndtr(z) + np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
+        return np.asarray(np.maximum(found, 0.0))
 
     def chances_below(self, levels: Floats, prediction: Normal) -> Floats:
         """P(loss <= level), `float64[n, k]` for `float64[k]` levels, 0 at -inf."""

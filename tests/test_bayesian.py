@@ -12,7 +12,7 @@ from nas.protocols import Objective
 from nas.searchers import Auto, BayesianOptimization, RandomSearch, nas_bowl
 from nas.searchers import bayesian as module
 from nas.searchers.belief import Belief, quality, schedule
-from nas.searchers.evidence import front_of
+from nas.searchers.evidence import Evidence, front_of
 from nas.searchers.members import Member
 from nas.trial import Failure, Trial
 from search_spaces.chain import ChainSpace
@@ -23,7 +23,7 @@ SEARCHER = BayesianOptimization(initial=4)
 
 def test_hyperparameters_are_fitted_at_growing_sizes() -> None:
     sizes = sorted({schedule(told) for told in range(2, 2001)})
-    assert sizes[:12] == [2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 18, 22]
+    assert sizes[:12] == [2, 3, 4, 6, 9, 13, 19, 28, 42, 63, 94, 141]
     assert all(schedule(size) == size and schedule(size - 1) < size for size in sizes[1:])
     assert max(np.diff(sizes)) == 64
 
@@ -45,14 +45,19 @@ def test_the_best_network_is_found_with_few_trials() -> None:
 
 
 def test_first_trials_are_spread_over_the_costs() -> None:
-    search = make(BayesianOptimization(initial=8))
-    run(search, 8)
-    assert {trial.proposal.origin for trial in search.trials} == {"spread"}
-    costs = np.log([MACRO.cost(trial.architecture).params for trial in search.trials])
+    """On the mean of six searches wider than nine of ten samples of as many, and without large gaps."""
+    widths, gaps = [], []
+    for seed in range(6):
+        search = make(BayesianOptimization(initial=8), seed=seed)
+        run(search, 8)
+        assert {trial.proposal.origin for trial in search.trials} == {"spread"}
+        costs = np.sort(np.log([MACRO.cost(trial.architecture).params for trial in search.trials]))
+        widths.append(np.ptp(costs))
+        gaps.append(np.diff(costs).max() / np.ptp(costs))
     rng = np.random.default_rng(0)
     random = [np.ptp(np.log([MACRO.cost(MACRO.sample(rng)).params for _ in range(8)])) for _ in range(50)]
-    assert np.ptp(costs) > np.quantile(random, 0.9)
-    assert np.diff(np.sort(costs)).max() < 0.6 * np.ptp(costs)
+    assert np.mean(widths) > np.quantile(random, 0.9)
+    assert np.mean(gaps) < 0.5
 
 
 def test_now_and_then_the_model_is_not_asked() -> None:
@@ -79,6 +84,40 @@ def test_a_cold_ask_is_a_warm_ask() -> None:
         assert warm_proposal == cold_proposal
         assert state is search._state
         tell(search, search.propose(warm_proposal))  # type: ignore[arg-type]
+
+
+def test_what_makes_features_comparable_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool does not: it is small here, and a search that is continued fits with another one."""
+    monkeypatch.setattr(module, "POOL", 40)
+    search = make(SEARCHER, OBJECTIVES[3])
+    run(search, 30, measured)
+    sample = list(search._state.sample)
+    run(search, 24, measured)
+    cold = make(SEARCHER, OBJECTIVES[3])
+    for trial in search.trials:
+        cold.restore(trial)
+    assert len(sample) == module.FIRST and cold._state.sample == search._state.sample == sample
+    assert cold.ask() == search.ask()
+    for warm, anew in zip(search._state.belief.posteriors, cold._state.belief.posteriors, strict=True):
+        np.testing.assert_allclose(anew.kernel.scaling.distances, warm.kernel.scaling.distances)
+        np.testing.assert_allclose(anew.kernel.lengths, warm.kernel.lengths, rtol=1e-6)
+
+
+def test_networks_that_are_known_are_not_looked_at() -> None:
+    """Of the pool one written form a network is a candidate, and none of those that were proposed."""
+    search = make(SEARCHER)
+    run(search, 20)
+    state = search._state
+    open_ = state.open()
+    context = state.context
+    assert not any(context.seen(key) for key in open_)
+    assert all(context.identify(candidate.architecture) == key for key, candidate in open_.items())
+    best = next(iter(open_.values())).architecture
+    near = state.candidates.around(best, 30, open_, np.random.default_rng(0))
+    keys = [candidate.key for candidate in near]
+    assert keys and len(set(keys)) == len(keys) and not set(keys) & set(open_)
+    neighbors = {context.identify(arch) for arch in MACRO.neighbors(best)}
+    assert set(keys) <= neighbors and not any(context.seen(key) for key in keys)
 
 
 def test_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,13 +237,17 @@ def test_hundreds_of_trials_are_a_local_model(monkeypatch: pytest.MonkeyPatch) -
     assert front_of(search._state.evidence.succeeded)
 
 
+def evidence(members: list[Member]) -> Evidence:
+    return Evidence(make(SEARCHER)._state.context, members, members)
+
+
 def test_a_wider_neighbourhood_than_the_front() -> None:
     """With one objective the front is one trial, and the best dozen lends its neighbours."""
     losses = [[float(i)] for i in range(30)]
     members: list[Member] = [member(i, row) for i, row in enumerate(losses)]
-    assert [m.trial.id for m in module.centres(members)] == list(range(12))
+    assert [m.trial.id for m in module.centres(evidence(members))] == list(range(12))
     infeasible = [member(i, row, violation=1.0 if i < 25 else 0.0) for i, row in enumerate(losses)]
-    assert [m.trial.id for m in module.centres(infeasible)][:5] == [25, 26, 27, 28, 29]
+    assert [m.trial.id for m in module.centres(evidence(infeasible))][:5] == [25, 26, 27, 28, 29]
 
 
 def test_how_good_the_model_is() -> None:

@@ -14,7 +14,7 @@ from nas.protocols import Objective
 from nas.searchers import BayesianOptimization, RandomSearch
 from nas.searchers import acquisitions as module
 from nas.searchers.acquisitions import ACQUISITIONS, Outlook
-from nas.searchers.bayesian import _outlook, _score
+from nas.searchers.bayesian import _outlook, _promise
 from nas.searchers.candidates import Candidate, exact_losses
 from nas.trial import Failure, Trial
 from tests.searching import OBJECTIVES, digits, make, measured, run, tell
@@ -36,7 +36,7 @@ def looked(objectives: int, seed: int = 0) -> tuple[Outlook, list[Candidate]]:
     search.ask()
     state: Any = search._state
     outlook = _outlook(state, state.belief, np.random.default_rng(seed))
-    candidates = list(state.candidates.open(state.pooled()).values())
+    candidates = list(state.open().values())
     order = np.argsort(-module.expected_growth(outlook, candidates))
     return outlook, [candidates[place] for place in order[:40].tolist()]
 
@@ -106,7 +106,7 @@ def test_joint_draws_agree_on_neighbours() -> None:
 
 @pytest.mark.parametrize("objectives", [1, 2, 4])
 def test_the_scalar_is_the_expected_improvement_of_the_norm(objectives: int) -> None:
-    outlook, candidates = looked(objectives)
+    outlook, candidates = looked(objectives, seed=1)
     found = module.scalar_growth(outlook, candidates)
     low, span = outlook.losses.min(axis=0), np.ptp(outlook.losses, axis=0)
 
@@ -178,13 +178,26 @@ def test_joint_draws_know_what_is_open() -> None:
     np.testing.assert_allclose(found, again.covariance(rows, rows), atol=1e-6)
 
 
-def test_where_nothing_is_within_the_limits_scores_do_not_depend_on_each_other() -> None:
+def test_where_nothing_is_within_the_limits_promises_do_not_depend_on_each_other() -> None:
     outlook, candidates = looked(2)
     none = replace(outlook, within=outlook.within[:0])
     for name in ("ehvi", "pi", "ucb", "parego"):
         score = ACQUISITIONS[name].score
         alone = np.concatenate([score(none, [candidate]) for candidate in candidates[:5]])
         np.testing.assert_allclose(score(none, candidates)[:5], alone)
+
+
+@pytest.mark.parametrize("objectives", [1, 2])
+def test_improvement_of_one_objective_is_its_chance_in_two_turns_of_three(objectives: int) -> None:
+    outlook, candidates = looked(objectives)
+    sure, doubtful = replace(outlook, doubtful=False), replace(outlook, doubtful=True)
+    expected = module.expected_growth(outlook, candidates)
+    np.testing.assert_array_equal(module.improvement(doubtful, candidates), expected)
+    chance = module.chance_of_growth(outlook, candidates)
+    np.testing.assert_array_equal(
+        module.improvement(sure, candidates), chance if objectives == 1 else expected
+    )
+    assert not np.allclose(chance, expected)
 
 
 @pytest.mark.parametrize("name", ACQUISITIONS)
@@ -200,8 +213,8 @@ def test_limits_and_failures_weigh(name: str) -> None:
     run(search, 14, lambda trial: Failure("crash", "no") if trial.id == 3 else measured(trial))
     search.ask()
     state: Any = search._state
-    score = _score(state, state.belief, acquisition, np.random.default_rng(0))
-    assert not np.isnan(score(state.pooled())).any()
+    promise = _promise(state, state.belief, acquisition, np.random.default_rng(0))
+    assert not np.isnan(promise.scores(list(state.open().values()))).any()
 
 
 # --- how each searches ---------------------------------------------------------------------------------
@@ -254,12 +267,12 @@ def test_nothing_to_model_is_no_reason_to_stop(name: str) -> None:
 
 def test_a_setting_by_name() -> None:
     assert registry.make("searcher", "bayesian", {"acquisition": "ucb"}).acquisition == "ucb"
-    with pytest.raises(ValueError, match=r"acquisition must be one of ehvi, ei, pi, .* but got 'best'"):
+    with pytest.raises(ValueError, match=r"acquisition must be one of improvement, ehvi, .* but got 'best'"):
         BayesianOptimization(acquisition="best")
 
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_what_is_for_one_objective_says_so(name: str) -> None:
-    message = f"acquisition '{name}' is for one objective, but there are 2: use one of ehvi, pi, ucb"
+    message = f"acquisition '{name}' is for one objective, but there are 2: use one of improvement, ehvi, pi"
     with pytest.raises(ValueError, match=message):
         make(BayesianOptimization(acquisition=name))

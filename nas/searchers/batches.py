@@ -15,7 +15,7 @@ import numpy as np
 
 from nas.protocols import Context, Exhausted
 from nas.searchers.draws import Draw, mutant, widening
-from nas.searchers.evidence import Evidence, front_of
+from nas.searchers.evidence import Evidence
 from nas.searchers.members import Member
 from nas.searchers.novelty import first_new
 from nas.searchers.predicted import Encode, Predictor, encoding, fitted_to
@@ -159,7 +159,7 @@ def _past(state: State, model: Model, start: Start) -> Past:
 
 def _mutations(evidence: Evidence, reason: str, rng: np.random.Generator) -> Iterator[Draw]:
     """Mutations of the front; their origin says why they are not of a model."""
-    parents = front_of(evidence.succeeded)
+    parents = evidence.front
     if parents:
         for changes in widening():
             parent = parents[int(rng.integers(len(parents)))].trial

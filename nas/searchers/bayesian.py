@@ -2,12 +2,12 @@
 
 The objectives that training tells are modelled by Gaussian processes, on a log scale where that is likelier;
 exact ones are known. Expected hypervolume improvement is exact in any number of objectives
-(`nas.surrogates.ehvi`); with one objective it is expected improvement. Others are in `acquisitions`.
+(`nas.surrogates.ehvi`). What else a candidate may be chosen by is in `acquisitions`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isclose
 
@@ -18,14 +18,15 @@ from nas.architecture import Architecture
 from nas.protocols import Context, Exhausted
 from nas.searchers.acquisitions import ACQUISITIONS, Acquisition, Outlook
 from nas.searchers.belief import Belief, Chance, quality, updated, updated_chance
-from nas.searchers.candidates import NEIGHBORS, Candidate, Candidates
+from nas.searchers.candidates import Candidate, Candidates
 from nas.searchers.draws import Draw, child_of, widening
-from nas.searchers.evidence import Evidence, front_of
-from nas.searchers.members import Member, losses_of
+from nas.searchers.evidence import Evidence
+from nas.searchers.members import Member
 from nas.searchers.novelty import first_new
 from nas.searchers.offspring import fresh
+from nas.searchers.promise import TIED, Promise
 from nas.surrogates.features import BLOCKS, DEFAULT, squared_distances
-from nas.surrogates.model import Floats, Unfit
+from nas.surrogates.model import Unfit
 from nas.surrogates.threads import one_thread
 from nas.trial import Proposal, Trial
 
@@ -35,11 +36,20 @@ POOL = 800
 NEAR = 10
 """So many neighbours of the best trials become candidates with each trial, the latest trial's first."""
 
+NEIGHBORS = 100
+"""At most so many neighbours of a trial wait."""
+
 WAITING = 600
 """At most so many neighbours wait altogether."""
 
 FIRST = 200
-"""Random candidates that the first trials add together."""
+"""Random candidates that the first trial adds."""
+
+SPREAD = 50
+"""Random candidates of which the one least like all trials may be proposed."""
+
+CLIMB = 10
+"""So many mutations of the best candidate are candidates too."""
 
 CENTRES = 12
 """Neighbours of at least so many of the best trials are candidates; of the whole front if it is larger."""
@@ -60,10 +70,6 @@ STRAYS = frozenset(round(12 * 1.65**k) for k in range(30))
 A process that saw networks of one kind is as sure of all others. Without strays one of twenty searches of
 (error, MACs) on NAS-Bench-201 never saw the networks without convolutions that learn: the front's end."""
 
-TIED = 1e-6
-"""Gains that differ relatively by less are equal, and the first is taken: so the order in which sums were
-made does not show."""
-
 
 @dataclass(slots=True)
 class Drawn:
@@ -71,6 +77,7 @@ class Drawn:
 
     architecture: Architecture
     parent: int = -1
+    key: str = ""
     candidate: Candidate | None = None
 
 
@@ -78,6 +85,7 @@ class Drawn:
 class State:
     """
     Attributes:
+        sample: the first random candidates; they say what makes features comparable.
         pool: what may be proposed, the latest last.
         waiting: neighbours of good trials, the latest last, that are not in the pool yet.
         candidates, belief, chance: remembered; computed anew where missing.
@@ -86,24 +94,40 @@ class State:
     context: Context
     evidence: Evidence
     candidates: Candidates
+    sample: list[Architecture] = field(default_factory=list)
     pool: list[Drawn] = field(default_factory=list)
     waiting: list[Drawn] = field(default_factory=list)
     belief: Belief | None = None
     chance: Chance | None = None
 
-    def pooled(self) -> list[Candidate]:
-        """The pool as candidates."""
-        found = []
+    def open(self) -> dict[str, Candidate]:
+        """What of the pool was not proposed before and meets the limits, the first of each key.
+
+        No candidate is made of the others.
+        """
+        found: dict[str, Candidate] = {}
+        context = self.context
         for drawn in self.pool:
+            if not drawn.key:
+                drawn.key = context.identify(drawn.architecture)
+            if drawn.key in found or context.seen(drawn.key):
+                continue
             if drawn.candidate is None:
                 drawn.candidate = self.candidates.of(drawn.architecture)
-            found.append(drawn.candidate)
+            if not drawn.candidate.violation > 0:
+                found[drawn.key] = drawn.candidate
         return found
+
+    def sampled(self) -> list[Architecture]:
+        """Those of `open` that are nobody's neighbours, the latest last."""
+        found = self.open()
+        near = {drawn.key for drawn in self.pool if drawn.parent >= 0}
+        return [candidate.architecture for key, candidate in found.items() if key not in near]
 
     def parent_of(self, key: str) -> int | None:
         """The trial whose neighbour a candidate of the pool is, the latest where there are several."""
         for drawn in reversed(self.pool):
-            if drawn.parent >= 0 and drawn.candidate is not None and drawn.candidate.key == key:
+            if drawn.parent >= 0 and drawn.key == key:
                 return drawn.parent
         return None
 
@@ -117,11 +141,11 @@ class State:
 
 @dataclass(frozen=True)
 class BayesianOptimization:
-    """Gaussian processes and expected hypervolume improvement, for any space and number of objectives.
+    """Gaussian processes, and the improvement they promise, for any space and number of objectives.
 
     Attributes:
         initial: trials before the first model, spread over what networks cost.
-        samples: random candidates that each trial adds, and as many children of the front.
+        samples: random candidates that each trial but the first adds, and as many children of the front.
         blocks: what the model sees of an architecture, of `nas.surrogates.features.BLOCKS`.
         acquisition: what a candidate is chosen by, of `nas.searchers.acquisitions.ACQUISITIONS`.
 
@@ -133,7 +157,7 @@ class BayesianOptimization:
     initial: int = 5
     samples: int = 1
     blocks: Sequence[str] = DEFAULT
-    acquisition: str = "ehvi"
+    acquisition: str = "improvement"
 
     def __post_init__(self) -> None:
         if self.initial < 2 or self.samples < 1:
@@ -167,9 +191,9 @@ class BayesianOptimization:
         if asked < self.initial or stray:
             return first_new(context, rng, spread(state, rng))
         state.forget()
-        pool = state.pooled()
+        pool = state.open()
         try:
-            belief = _updated(state, pool)
+            belief = _updated(state)
         except Unfit as reason:
             return first_new(context, rng, evolved(state, rng, str(reason)))
         proposal = _best(state, belief, pool, ACQUISITIONS[self.acquisition], rng)
@@ -182,7 +206,7 @@ class BayesianOptimization:
         with one_thread():
             state.forget()
             try:
-                belief = _updated(state, state.pooled())
+                belief = _updated(state)
             except Unfit as reason:
                 return {"model": str(reason)}
             names = [state.context.objectives[place].name for place in belief.objectives]
@@ -198,11 +222,12 @@ class BayesianOptimization:
     def told(self, state: State, trial: Trial, rng: np.random.Generator) -> State:
         space, evidence = state.context.space, state.evidence
         member = evidence.told(trial)
-        early = len(evidence.members) <= self.initial
-        new = [space.sample(rng) for _ in range(-(-FIRST // self.initial) if early else self.samples)]
-        if not early:
+        new = [space.sample(rng) for _ in range(self.samples if state.sample else FIRST)]
+        if not state.sample:
+            state.sample = new
+        else:
             new += [child.draft.written() for child in children(state, rng, [1] * self.samples)]
-        if any(centre is member for centre in centres(evidence.succeeded)):
+        if any(centre is member for centre in centres(evidence)):
             near = space.neighbors(trial.architecture) if hasattr(space, "neighbors") else ()
             order = rng.permutation(len(near))[:NEIGHBORS].tolist()
             state.waiting = [*state.waiting, *(Drawn(near[place], trial.id) for place in order)][-WAITING:]
@@ -226,12 +251,13 @@ def spread(state: State, rng: np.random.Generator) -> list[Proposal]:
     """Of random ones the architecture least like all proposed, in cost and shape; at first the cheapest."""
     evidence, candidates = state.evidence, state.candidates
     trials = [*(member.trial for member in evidence.members), *evidence.pending.values()]
-    count = FIRST // (4 if trials else 2)
-    samples = (Proposal(state.context.space.sample(rng), origin="spread") for _ in range(count))
-    proposals = fresh(state.context, samples, count)
-    if not proposals:
+    sampled = state.sampled()
+    drawn = [sampled[place] for place in rng.permutation(len(sampled))[:SPREAD].tolist()]
+    if len(drawn) < SPREAD:
+        samples = (Proposal(state.context.space.sample(rng)) for _ in range(SPREAD))
+        drawn += [proposal.architecture for proposal in fresh(state.context, samples, SPREAD - len(drawn))]
+    if not drawn:
         return []
-    drawn = [proposal.architecture for proposal in proposals]
     sizes = candidates.features.outlines(drawn)
     if trials:
         others = candidates.features.outlines([trial.architecture for trial in trials])
@@ -240,12 +266,12 @@ def spread(state: State, rng: np.random.Generator) -> list[Proposal]:
         chosen = int(distances.min(axis=1).argmax())
     else:
         chosen = int(sizes[:, 1].argmin())
-    return [proposals[chosen]]
+    return [Proposal(drawn[chosen], origin="spread")]
 
 
 def children(state: State, rng: np.random.Generator, changes: Iterable[int]) -> Iterator[Draw]:
     """Children of members of the front, one for each number of changes."""
-    front = front_of(state.evidence.succeeded)
+    front = state.evidence.front
     if not front:
         return
     for number in changes:
@@ -259,9 +285,9 @@ def evolved(state: State, rng: np.random.Generator, reason: str) -> Iterator[Dra
         yield child._replace(origin=f"{child.origin} ({reason})")
 
 
-def _updated(state: State, pool: Sequence[Candidate]) -> Belief:
+def _updated(state: State) -> Belief:
     """What is believed given all told trials; raises `Unfit` where that is nothing."""
-    given = state.evidence, state.candidates, pool
+    given = state.evidence, state.candidates, state.sample
     belief = state.belief = updated(state.belief, *given)
     state.chance = updated_chance(state.chance, *given)
     return belief
@@ -269,27 +295,22 @@ def _updated(state: State, pool: Sequence[Candidate]) -> Belief:
 
 # --- with a model --------------------------------------------------------------------------------------
 
-Score = Callable[[Sequence[Candidate]], Floats]
-
 
 def _best(
     state: State,
     belief: Belief,
-    pool: Sequence[Candidate],
+    pool: Mapping[str, Candidate],
     acquisition: Acquisition,
     rng: np.random.Generator,
 ) -> Proposal | None:
     """The candidate that promises most, or a neighbour of it that promises more; None if nothing does."""
-    candidates = state.candidates
-    there = candidates.open(pool)
-    if not there:
+    if not pool:
         return None
-    score = _score(state, belief, acquisition, rng)
-    chosen, gain = _first_best(list(there.values()), score)
+    promise = _promise(state, belief, acquisition, rng)
+    chosen, gain = promise.most(list(pool.values()))
     parent = state.parent_of(chosen.key)
-    beyond = candidates.open(candidates.neighbors(chosen.architecture) if acquisition.climbs else ())
-    if others := [candidate for key, candidate in beyond.items() if key not in there]:
-        best, better = _first_best(others, score)
+    if acquisition.climbs and (others := state.candidates.around(chosen.architecture, CLIMB, pool, rng)):
+        best, better = promise.most(others)
         if better > gain and not isclose(better, gain, rel_tol=TIED):
             chosen, gain = best, better
     if not gain > acquisition.nothing:
@@ -299,58 +320,35 @@ def _best(
     return Proposal(chosen.architecture, (parent,), "model: neighbor")
 
 
-def _first_best(candidates: Sequence[Candidate], score: Score) -> tuple[Candidate, float]:
-    gains = score(candidates)
-    largest = float(gains.max())
-    return candidates[int(np.argmax(gains >= largest - TIED * abs(largest)))], largest
-
-
-def centres(members: list[Member]) -> list[Member]:
+def centres(evidence: Evidence) -> list[Member]:
     """The front, or the `CENTRES` members of the least ranks if it is smaller."""
-    front = front_of(members)
+    members, front = evidence.succeeded, evidence.front
     if len(front) >= CENTRES or len(front) == len(members):
         return front
-    ranks = pareto.ranks(losses_of(members))
     violations = np.array([member.violation for member in members])
-    order = np.lexsort((ranks, violations))
+    order = np.lexsort((pareto.ranks(evidence.losses), violations))
     return [members[place] for place in order[:CENTRES].tolist()]
 
 
-def _score(state: State, belief: Belief, acquisition: Acquisition, rng: np.random.Generator) -> Score:
-    """The acquisition, times the probability to be within the limits and not to fail."""
-    outlook = _outlook(state, belief, rng)
+def _promise(state: State, belief: Belief, acquisition: Acquisition, rng: np.random.Generator) -> Promise:
     limits = {
-        place: np.array([objective.loss(objective.limit)])
+        place: objective.loss(objective.limit)
         for place, objective in enumerate(state.context.objectives)
         if place in belief.objectives and objective.limit is not None
     }
-    chance = state.chance
-
-    def score(candidates: Sequence[Candidate]) -> Floats:
-        gains = acquisition.score(outlook, candidates)
-        within = np.ones(len(candidates)) if chance is None else chance.of(candidates)
-        if limits:
-            predictions = belief.predictions(candidates, outlook.pending)
-            for place, limit in limits.items():
-                warp, prediction = predictions[place]
-                within = within * warp.chances_below(limit, prediction)[:, 0]
-        return acquisition.weighted(gains, within)
-
-    return score
+    return Promise(acquisition, _outlook(state, belief, rng), limits, state.chance)
 
 
 def _outlook(state: State, belief: Belief, rng: np.random.Generator) -> Outlook:
     """What the told trials leave to be hoped for; each third turn with doubts, see `DOUBTFUL`."""
     evidence = state.evidence
     pending = [state.candidates.of(trial.architecture) for trial in evidence.pending.values()]
-    members = evidence.succeeded
-    losses = losses_of(members)
-    within = losses[[member.violation <= 0 for member in members]]
+    losses = evidence.losses
+    within = losses[[member.violation <= 0 for member in evidence.succeeded]]
     if pending:
         within = np.vstack([within, belief.losses(pending)])
     span = np.ptp(losses, axis=0)
-    turn = (len(evidence.members) + len(pending)) % DOUBTFUL
-    doubtful = turn == DOUBTFUL - 1 and losses.shape[1] > 1
-    margin, widened = (FAR, DOUBT) if doubtful else (MARGIN, 1.0)
+    doubtful = (len(evidence.members) + len(pending)) % DOUBTFUL == DOUBTFUL - 1
+    margin, widened = (FAR, DOUBT) if doubtful and losses.shape[1] > 1 else (MARGIN, 1.0)
     reference = losses.max(axis=0) + margin * np.where(span > 0, span, 1.0)
-    return Outlook(belief, within, losses, reference, rng, pending, widened)
+    return Outlook(belief, within, losses, reference, rng, pending, widened, doubtful)

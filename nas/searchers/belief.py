@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas import pareto
+from nas.architecture import Architecture
 from nas.searchers.box import Floats
 from nas.searchers.candidates import Candidate, Candidates, exact_losses
 from nas.searchers.evidence import Evidence
@@ -18,11 +19,14 @@ from nas.surrogates.model import Normal, Unfit
 from nas.surrogates.quality import judged
 from nas.surrogates.warp import Warp, warps
 
-GROWTH = 1.25
+GROWTH = 1.5
 """Hyperparameters are fitted anew when there are so many times more trials."""
 
 FITTED = 100
 """They are fitted to at most so many trials, the best ones."""
+
+JUDGED = 40
+"""They say on which scale the targets are likelier, or if there are more, at least half as many of them."""
 
 KEPT = 256
 """A model holds at most so many trials when it is fitted anew: beyond, it is a local one of the best."""
@@ -32,9 +36,6 @@ STEP = 64
 
 LEAST_CHANCE = 0.01
 """What is left to an architecture that is sure to fail."""
-
-SCALED = 200
-"""So many architectures say what makes blocks of features comparable."""
 
 
 @dataclass(slots=True)
@@ -89,7 +90,7 @@ class Chance:
 
 
 def updated_chance(
-    chance: Chance | None, evidence: Evidence, candidates: Candidates, sample: Sequence[Candidate]
+    chance: Chance | None, evidence: Evidence, candidates: Candidates, sample: Sequence[Architecture]
 ) -> Chance | None:
     """The chance given all told trials; None while all failed, or none did. `chance`: as in `updated`."""
     members = evidence.members
@@ -100,7 +101,7 @@ def updated_chance(
     if chance is None or chance.base != base or chance.told > len(members):
         rows = [candidates.row(member.trial) for member in members[max(0, base - KEPT) : base]]
         blocks, fitted = candidates.features.blocks(rows[-FITTED:]), targets[:base][-FITTED:]
-        scaling = Scaling.of(candidates.features.blocks([c.row for c in sample[:SCALED]] + rows))
+        scaling = _scaling(candidates, sample, rows)
         chance = Chance(base, base, Posterior(fit_kernel(blocks, fitted, scaling)[0], candidates.features))
         chance.posterior.begin(rows, targets[:base][-KEPT:])
     for member, target in zip(members[chance.told :], targets[chance.told :].tolist(), strict=True):
@@ -128,9 +129,14 @@ def schedule(told: int) -> int:
 
 
 def updated(
-    belief: Belief | None, evidence: Evidence, candidates: Candidates, sample: Sequence[Candidate]
+    belief: Belief | None, evidence: Evidence, candidates: Candidates, sample: Sequence[Architecture]
 ) -> Belief:
-    """The belief given all told trials; `belief` is what may be gone on from.
+    """The belief given all told trials.
+
+    Args:
+        belief: what may be gone on from.
+        sample: says what makes blocks of features comparable. It must be the same in all turns: a search
+            that is continued fits anew, and must come to the same.
 
     Raises:
         Unfit: there are too few of them.
@@ -150,7 +156,7 @@ def updated(
 
 
 def _fitted(
-    members: Sequence[Member], objectives: list[int], candidates: Candidates, sample: Sequence[Candidate]
+    members: Sequence[Member], objectives: list[int], candidates: Candidates, sample: Sequence[Architecture]
 ) -> Belief:
     """The belief given these trials, hyperparameters and all."""
     losses = losses_of(members)
@@ -158,7 +164,7 @@ def _fitted(
     rows = np.array([candidates.row(member.trial) for member in members])
     kept, best = np.sort(order[:KEPT]), np.sort(order[:FITTED])
     features = candidates.features
-    scaling = Scaling.of(features.blocks([c.row for c in sample[:SCALED]] + rows[kept].tolist()))
+    scaling = _scaling(candidates, sample, rows[kept].tolist())
     belief = Belief(len(members), len(members), objectives, [], [])
     for place in objectives:
         warp, kernel = _likeliest(features.blocks(rows[best].tolist()), losses[best, place], scaling)
@@ -169,11 +175,23 @@ def _fitted(
     return belief
 
 
+def _scaling(candidates: Candidates, sample: Sequence[Architecture], rows: list[int]) -> Scaling:
+    """That of the sample and of what was told."""
+    features = candidates.features
+    return Scaling.of(features.blocks([*(candidates.of(arch).row for arch in sample), *rows]))
+
+
 def _likeliest(blocks: Sequence[Floats], losses: Floats, scaling: Scaling) -> tuple[Warp, Kernel]:
-    """The warp with which the losses are likeliest, and its kernel."""
-    fits = []
+    """The warp with which the losses are likeliest, and its kernel; many are judged by some of them."""
+    some = slice(None, None, -(-len(losses) // JUDGED))
+    few = [block[some] for block in blocks]
+    fits: list[tuple[float, Warp, Kernel]] = []
     for warp in warps(losses):
-        kernel, evidence = fit_kernel(blocks, warp.targets(losses), scaling)
-        fits.append((evidence + warp.jacobian, warp, kernel))
+        judged = Warp.to(losses[some], warp.log, warp.shift)
+        start = fits[0][2] if fits else None
+        kernel, evidence = fit_kernel(few, judged.targets(losses[some]), scaling, start)
+        fits.append((evidence + judged.jacobian, warp, kernel))
     _, warp, kernel = max(fits, key=lambda fit: fit[0])
+    if some.step > 1:
+        kernel, _ = fit_kernel(blocks, warp.targets(losses), scaling)
     return warp, kernel

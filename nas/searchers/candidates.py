@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from math import nan
 
@@ -11,11 +11,9 @@ import numpy as np
 from nas.architecture import Architecture
 from nas.protocols import Context
 from nas.searchers.box import Floats
+from nas.searchers.draws import changed
 from nas.surrogates.features import DEFAULT, Features
 from nas.trial import Trial
-
-NEIGHBORS = 100
-"""At most so many neighbours of one architecture are candidates, evenly spread over all."""
 
 REMEMBERED = 20_000
 """Architectures that are remembered before all are forgotten, and looked at anew where they are met again."""
@@ -47,7 +45,6 @@ class Candidates:
     blocks: tuple[str, ...] = DEFAULT
     features: Features = field(init=False)
     known: dict[Architecture, Candidate] = field(default_factory=dict)
-    around: dict[Architecture, list[Candidate]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.features = Features(self.context.space, self.blocks)
@@ -56,7 +53,7 @@ class Candidates:
         """Drops everything if it has become too much; whether it did."""
         if len(self.known) <= REMEMBERED:
             return False
-        self.features, self.known, self.around = Features(self.context.space, self.blocks), {}, {}
+        self.features, self.known = Features(self.context.space, self.blocks), {}
         return True
 
     def of(self, arch: Architecture) -> Candidate:
@@ -74,24 +71,23 @@ class Candidates:
     def row(self, trial: Trial) -> int:
         return self.of(trial.architecture).row
 
-    def neighbors(self, arch: Architecture) -> list[Candidate]:
-        """Architectures one change away; none where a space of a user's own does not list them."""
-        found = self.around.get(arch)
-        if found is None:
-            listed = self.context.space.neighbors(arch) if hasattr(self.context.space, "neighbors") else ()
-            step = -(-len(listed) // NEIGHBORS) or 1
-            found = self.around[arch] = [self.of(neighbor) for neighbor in listed[::step]]
-        return found
+    def around(
+        self, arch: Architecture, count: int, known: Container[str], rng: np.random.Generator
+    ) -> list[Candidate]:
+        """Of `count` mutations those that differ, were not proposed before and meet the limits.
 
-    def open(self, candidates: Iterable[Candidate]) -> dict[str, Candidate]:
-        """Those that were not proposed before and meet the limits, the first of each key."""
-        found: dict[str, Candidate] = {}
-        seen = self.context.seen
-        for candidate in candidates:
-            key = candidate.key
-            if key not in found and not candidate.violation > 0 and not seen(key):
-                found[key] = candidate
-        return found
+        Args:
+            known: keys of others that are left out.
+        """
+        context, found = self.context, dict[str, Candidate]()
+        for _ in range(count):
+            draft = changed(context.space, arch, 1, rng)
+            key = context.identify(draft.natural())
+            if key not in found and key not in known and not context.seen(key):
+                candidate = self.of(draft.written())
+                if not candidate.violation > 0:
+                    found[key] = candidate
+        return list(found.values())
 
 
 def exact_losses(candidates: Sequence[Candidate]) -> Floats:

@@ -21,12 +21,16 @@ class Evidence:
         members: all told trials in the order of their ids, failed ones too.
         succeeded: those of them with a finite value of every objective.
         pending: trial id -> trial whose outcome is open, in the order they were proposed.
+        losses: of those that succeeded, `float64[n, m]`, memoised.
+        front: as `front_of` them, memoised.
     """
 
     context: Context
     members: list[Member] = field(default_factory=list)
     succeeded: list[Member] = field(default_factory=list)
     pending: dict[int, Trial] = field(default_factory=dict)
+    _losses: NDArray[np.float64] | None = None
+    _front: list[Member] | None = None
 
     def proposed(self, trial: Trial) -> None:
         self.pending[trial.id] = trial
@@ -37,7 +41,20 @@ class Evidence:
         self.members.append(member)
         if not failed(member):
             self.succeeded.append(member)
+            self._losses = self._front = None
         return member
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        if self._losses is None:
+            self._losses = losses_of(self.succeeded)
+        return self._losses
+
+    @property
+    def front(self) -> list[Member]:
+        if self._front is None:
+            self._front = front_of(self.succeeded)
+        return self._front
 
     @property
     def modelled(self) -> NDArray[np.bool_]:

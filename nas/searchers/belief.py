@@ -178,7 +178,9 @@ def _fitted(
 def _scaling(candidates: Candidates, sample: Sequence[Architecture], rows: list[int]) -> Scaling:
     """That of the sample and of what was told."""
     features = candidates.features
-    return Scaling.of(features.blocks([*(candidates.of(arch).row for arch in sample), *rows]))
+    return Scaling.of(
+        features.blocks([*(candidates.of(arch).row for arch in sample), *rows]), features.doubts
+    )
 
 
 def _likeliest(blocks: Sequence[Floats], losses: Floats, scaling: Scaling) -> tuple[Warp, Kernel]:

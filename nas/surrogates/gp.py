@@ -45,15 +45,19 @@ class Scaling:
     Attributes:
         distances: `float64[blocks]`, mean squared distance between two rows; 1 where all are equal.
         centres: `float64[d_b]` of each block.
+        doubts: `float64[blocks]`, by how much less a block is expected to matter, on a log scale.
     """
 
     distances: Floats
     centres: tuple[Floats, ...]
+    doubts: Floats
 
     @classmethod
-    def of(cls, blocks: Sequence[Floats]) -> Scaling:
+    def of(cls, blocks: Sequence[Floats], doubts: Floats | None = None) -> Scaling:
         variances = np.array([block.var(axis=0).sum() for block in blocks])  # half the mean distance
-        return cls(np.where(variances > 1e-12, 2 * variances, 1.0), tuple(b.mean(axis=0) for b in blocks))
+        distances = np.where(variances > 1e-12, 2 * variances, 1.0)
+        centres = tuple(block.mean(axis=0) for block in blocks)
+        return cls(distances, centres, np.zeros(len(blocks)) if doubts is None else doubts)
 
     def products(self, a: Sequence[Floats], b: Sequence[Floats]) -> Floats:
         """`float64[blocks, n, m]`: centred inner products, of mean 1 on the diagonal."""
@@ -190,8 +194,8 @@ def fit_kernel(
     means = np.concatenate(
         [
             [PRIOR_VARIANCE[0], PRIOR_NOISE[0]],
-            np.full(number, PRIOR_LENGTH[0]),
-            np.full(number, PRIOR_WEIGHT[0]),
+            PRIOR_LENGTH[0] + scaling.doubts,
+            PRIOR_WEIGHT[0] - scaling.doubts,
         ]
     )
     spreads = np.concatenate(

@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nas.architecture import Architecture
 from nas.protocols import Objective
 from nas.searchers import Auto, BayesianOptimization, RandomSearch, nas_bowl
 from nas.searchers import bayesian as module
-from nas.searchers.belief import Belief, quality, schedule
+from nas.searchers.belief import JUDGED, Belief, _likeliest, quality, schedule
+from nas.searchers.candidates import Candidates
 from nas.searchers.evidence import Evidence, front_of
 from nas.searchers.members import Member
+from nas.surrogates.gp import Scaling, fit_kernel
+from nas.surrogates.warp import Warp
 from nas.trial import Failure, Trial
 from search_spaces.chain import ChainSpace
 from tests.searching import MACRO, OBJECTIVES, digits, make, measured, member, run, tell
@@ -103,21 +107,37 @@ def test_what_makes_features_comparable_stays(monkeypatch: pytest.MonkeyPatch) -
         np.testing.assert_allclose(anew.kernel.lengths, warm.kernel.lengths, rtol=1e-6)
 
 
-def test_networks_that_are_known_are_not_looked_at() -> None:
-    """Of the pool one written form a network is a candidate, and none of those that were proposed."""
-    search = make(SEARCHER)
+def test_only_of_what_may_be_proposed_candidates_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one written form a network, of none that was proposed, of none over the limits."""
+    limit = 0.7 * MACRO.cost(MACRO.decode("22222222")).params
+    small = Objective(
+        "params", limit=limit, exact=lambda arch, space: space.cost(space.canonical(arch)).params
+    )
+    search = make(SEARCHER, (Objective("error"), small))
     run(search, 20)
+    made: list[Architecture] = []
+    usual = Candidates.of
+    monkeypatch.setattr(Candidates, "of", lambda self, arch: made.append(arch) or usual(self, arch))
     state = search._state
-    open_ = state.open()
     context = state.context
-    assert not any(context.seen(key) for key in open_)
-    assert all(context.identify(candidate.architecture) == key for key, candidate in open_.items())
-    best = next(iter(open_.values())).architecture
-    near = state.candidates.around(best, 30, open_, np.random.default_rng(0))
+    for drawn in state.pool:
+        drawn.candidate = None
+    state.candidates.known.clear()
+    found = state.open()
+    assert [candidate.architecture for candidate in found.values()] == made
+    assert list(found) == [context.identify(arch) for arch in made] and len(made) < len(state.pool)
+    assert not any(context.seen(key) for key in found)
+    assert all(context.exact(arch)["params"] <= limit for arch in made)
+    assert any(context.exact(drawn.architecture)["params"] > limit for drawn in state.pool)
+
+    made.clear()
+    near = state.candidates.around(
+        next(iter(found.values())).architecture, 30, found, np.random.default_rng(0)
+    )
     keys = [candidate.key for candidate in near]
-    assert keys and len(set(keys)) == len(keys) and not set(keys) & set(open_)
-    neighbors = {context.identify(arch) for arch in MACRO.neighbors(best)}
-    assert set(keys) <= neighbors and not any(context.seen(key) for key in keys)
+    assert [candidate.architecture for candidate in near] == made and made
+    assert len(set(keys)) == len(keys) and not set(keys) & set(found) and not any(map(context.seen, keys))
+    assert all(context.exact(arch)["params"] <= limit for arch in made)
 
 
 def test_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +259,21 @@ def test_hundreds_of_trials_are_a_local_model(monkeypatch: pytest.MonkeyPatch) -
 
 def evidence(members: list[Member]) -> Evidence:
     return Evidence(make(SEARCHER)._state.context, members, members)
+
+
+@pytest.mark.parametrize("rows", [JUDGED // 2, JUDGED, 3 * JUDGED])
+@pytest.mark.parametrize("log", [False, True])
+def test_the_scale_is_that_of_the_losses_also_if_some_judge_for_many(rows: int, log: bool) -> None:
+    """Its parameters, and the kernel, are those of all."""
+    rng = np.random.default_rng(rows)
+    x = rng.normal(size=(rows, 3))
+    z = x @ np.array([1.0, -0.5, 0.3]) + 0.05 * rng.normal(size=rows)
+    losses = np.exp(1.5 * z) if log else 20 + z
+    warp, kernel = _likeliest([x], losses, Scaling.of([x]))
+    assert warp == Warp.to(losses, log)
+    process = fit_kernel([x], warp.targets(losses), Scaling.of([x]))
+    again = fit_kernel([x], warp.targets(losses), Scaling.of([x]), start=kernel)
+    assert again[1] > process[1] - 1.0
 
 
 def test_a_wider_neighbourhood_than_the_front() -> None:

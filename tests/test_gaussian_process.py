@@ -10,7 +10,7 @@ from scipy.optimize import approx_fprime
 
 from nas.architecture import Architecture, Graph, Node
 from nas.surrogates import gp
-from nas.surrogates.features import BLOCKS, DOUBT, Features, graph_shape, squared_distances, wl_counts
+from nas.surrogates.features import BLOCKS, REMOTE, Features, graph_shape, squared_distances, wl_counts
 from nas.surrogates.gp import JITTER, Posterior, Scaling, fit_kernel
 from nas.surrogates.model import Unfit
 from search_spaces.nasbench201 import NASBench201Space
@@ -104,7 +104,7 @@ def test_networks_written_differently_differ_in_the_written_block_only() -> None
 def test_labels_with_their_surroundings_are_doubted_beside_other_blocks() -> None:
     doubted = Features(SPACE, BLOCKS)
     assert dict(zip(BLOCKS, doubted.doubts, strict=True)) == {
-        name: DOUBT if name.startswith("wiring") else 0.0 for name in BLOCKS
+        name: REMOTE if name.startswith("wiring") else 0.0 for name in BLOCKS
     }
     assert not Features(SPACE, ("ops", "wiring", "wiring2")).doubts.any()
 
@@ -120,9 +120,9 @@ def test_what_is_doubted_matters_less_until_the_data_say_so() -> None:
         scaling = Scaling.of(blocks, np.array([0.0, doubt]))
         return fit_kernel([block[:rows] for block in blocks], targets[:rows], scaling)[0].lengths
 
-    trusted, doubted = (lengths(5, [signal, noise], doubt)[1] for doubt in (0.0, DOUBT))
+    trusted, doubted = (lengths(5, [signal, noise], doubt)[1] for doubt in (0.0, REMOTE))
     assert doubted > 5 * trusted
-    first, second = lengths(60, [noise, signal], DOUBT)
+    first, second = lengths(60, [noise, signal], REMOTE)
     assert second < first
 
 

@@ -189,15 +189,33 @@ def test_where_nothing_is_within_the_limits_promises_do_not_depend_on_each_other
 
 @pytest.mark.parametrize("objectives", [1, 2])
 def test_improvement_of_one_objective_is_its_chance_in_two_turns_of_three(objectives: int) -> None:
+    """But beside open trials, where it is likely and next to nothing."""
     outlook, candidates = looked(objectives)
     sure, doubtful = replace(outlook, doubtful=False), replace(outlook, doubtful=True)
-    expected = module.expected_growth(outlook, candidates)
-    np.testing.assert_array_equal(module.improvement(doubtful, candidates), expected)
-    chance = module.chance_of_growth(outlook, candidates)
-    np.testing.assert_array_equal(
-        module.improvement(sure, candidates), chance if objectives == 1 else expected
+    open_ = replace(sure, pending=candidates[:2])
+    expected, chance = (
+        score(outlook, candidates) for score in (module.expected_growth, module.chance_of_growth)
     )
     assert not np.allclose(chance, expected)
+    np.testing.assert_array_equal(module.improvement(doubtful, candidates), expected)
+    likely = chance if objectives == 1 else expected
+    np.testing.assert_array_equal(module.improvement(sure, candidates), likely)
+    np.testing.assert_array_equal(
+        module.improvement(open_, candidates), module.expected_growth(open_, candidates)
+    )
+
+
+@pytest.mark.parametrize("initial", [2, 3, 4])
+def test_of_what_is_known_the_most_is_taken(initial: int) -> None:
+    """With one exact objective each candidate improves for sure or not at all: by how much decides."""
+    objectives = OBJECTIVES[2][1:]
+    search = make(BayesianOptimization(initial=initial), objectives)
+    run(search, initial)
+    proposal: Any = search.ask()
+    state: Any = search._state
+    exact = state.context.exact
+    values = [exact(candidate.architecture)["params"] for candidate in state.open().values()]
+    assert exact(proposal.architecture)["params"] <= min(values)
 
 
 @pytest.mark.parametrize("name", ACQUISITIONS)

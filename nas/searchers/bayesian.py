@@ -46,7 +46,7 @@ FIRST = 200
 """Random candidates that the first trial adds."""
 
 SPREAD = 50
-"""Random candidates of which the one least like all trials may be proposed."""
+"""So many of the pool, neighbours left out, of which the one least like all trials may be proposed."""
 
 CLIMB = 10
 """So many mutations of the best candidate are candidates too."""
@@ -58,7 +58,8 @@ MARGIN = 0.1
 """How far beyond the worst losses the reference stands, in units of their range."""
 
 DOUBTFUL = 3
-"""Each such turn doubts the model: the reference stands `FAR` off, deviations are `DOUBT` times as large."""
+"""Each such turn doubts the model. Of several objectives the reference stands `FAR` off, and deviations are
+`DOUBT` times as large; one objective is chosen for by its expected improvement."""
 
 FAR, DOUBT = 0.5, 2.0
 """Without doubt some searches never look where a front ends that the first trials missed: of latencies
@@ -113,13 +114,13 @@ class State:
             if drawn.key in found or context.seen(drawn.key):
                 continue
             if drawn.candidate is None:
-                drawn.candidate = self.candidates.of(drawn.architecture)
-            if not drawn.candidate.violation > 0:
+                drawn.candidate = self.candidates.allowed(drawn.architecture)
+            if drawn.candidate is not None:
                 found[drawn.key] = drawn.candidate
         return found
 
     def sampled(self) -> list[Architecture]:
-        """Those of `open` that are nobody's neighbours, the latest last."""
+        """Those of `open` that are random or children of the front, nobody's neighbours; the latest last."""
         found = self.open()
         near = {drawn.key for drawn in self.pool if drawn.parent >= 0}
         return [candidate.architecture for key, candidate in found.items() if key not in near]
@@ -248,7 +249,8 @@ class Auto(BayesianOptimization):
 
 
 def spread(state: State, rng: np.random.Generator) -> list[Proposal]:
-    """Of random ones the architecture least like all proposed, in cost and shape; at first the cheapest."""
+    """Of some of the pool the architecture least like all proposed, in cost and shape; at first the cheapest
+    of random ones."""
     evidence, candidates = state.evidence, state.candidates
     trials = [*(member.trial for member in evidence.members), *evidence.pending.values()]
     sampled = state.sampled()

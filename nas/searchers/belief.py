@@ -121,7 +121,7 @@ def quality(posterior: Posterior) -> str:
 
 
 def schedule(told: int) -> int:
-    """How many trials hyperparameters are fitted to while there are `told`: 2, 3 … 8, 10, 12, 15, 18 …"""
+    """How many trials hyperparameters are fitted to while there are `told`: 2, 3, 4, 6, 9, 13, 19, 28 …"""
     size = 2
     while (following := min(max(size + 1, int(size * GROWTH)), size + STEP)) <= told:
         size = following

@@ -68,6 +68,13 @@ class Candidates:
             )
         return found
 
+    def allowed(self, arch: Architecture) -> Candidate | None:
+        """That of an architecture that meets the limits; of others nothing is made."""
+        if arch not in self.known and self.context.violation(self.context.exact(arch)) > 0:
+            return None
+        candidate = self.of(arch)
+        return None if candidate.violation > 0 else candidate
+
     def row(self, trial: Trial) -> int:
         return self.of(trial.architecture).row
 
@@ -84,8 +91,8 @@ class Candidates:
             draft = changed(context.space, arch, 1, rng)
             key = context.identify(draft.natural())
             if key not in found and key not in known and not context.seen(key):
-                candidate = self.of(draft.written())
-                if not candidate.violation > 0:
+                candidate = self.allowed(draft.written())
+                if candidate is not None:
                     found[key] = candidate
         return list(found.values())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,8 +27,8 @@ class Promise:
 
     acquisition: Acquisition
     outlook: Outlook
-    limits: Mapping[int, float] = field(default_factory=dict)
-    chance: Chance | None = None
+    limits: Mapping[int, float]
+    chance: Chance | None
 
     def scores(self, candidates: Sequence[Candidate]) -> Floats:
         """`float64[n]`, the more the better."""

@@ -30,7 +30,7 @@ BLOCKS = ("written", *SIZES, "graph", *LABELS)
 
 DEFAULT = BLOCKS[:-1]
 
-DOUBT = 4.0
+REMOTE = 4.0
 """By how much less labels with their surroundings are expected to matter than other blocks, on a log scale.
 
 There are so many of them that with few trials their distances are noise. On the error of NAS-Bench-Macro the
@@ -143,7 +143,7 @@ class Features:
     def doubts(self) -> Floats:
         """Of each block, `float64[blocks]`; none where all are labels."""
         others = any(name not in LABELS for name in self._names)
-        return np.array([DOUBT if others and name in LABELS[1:] else 0.0 for name in self._names])
+        return np.array([REMOTE if others and name in LABELS[1:] else 0.0 for name in self._names])
 
     def outlines(self, architectures: Sequence[Architecture]) -> Floats:
         """`float64[n, d]`: logs of parameters and MACs, then the shape of the graphs, whatever the blocks.
@@ -153,13 +153,15 @@ class Features:
         return np.array([self._outline(self._space.canonical(arch))[:-1] for arch in architectures])
 
     def _append(self, arch: Architecture) -> int:
-        row = self._rows[arch] = len(self._rows)
+        row = len(self._rows)
         canonical = self._space.canonical(arch)
-        same = self._networks.setdefault(canonical, row)
+        same = self._networks.get(canonical, row)
         network = self._of(canonical) if same == row else {}
+        written = self._space.encode(arch) if "written" in self._names else ()
+        self._rows[arch], self._networks[canonical] = row, same  # nothing was raised
         for place, name in enumerate(self._names):
             if name == "written":
-                self._write(place, row, self._space.encode(arch))
+                self._write(place, row, written)
             elif same < row:
                 self._room(place, row, 0)
                 self._blocks[place][row] = self._blocks[place][same]

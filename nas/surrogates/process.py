@@ -79,7 +79,6 @@ class FittedProcess:
             new = self.kernel.coordinates([x])
             across = self.kernel.covariance(self.kernel.coordinates([self.x]), new)
             cross = solve_triangular(self.factor, across, lower=True, check_finite=False)
-            left = new.prior
-            left = left - np.einsum("ij,ij->j", cross, cross)
+            left = new.prior - np.einsum("ij,ij->j", cross, cross)
             mean, std = self.whitened @ cross, np.sqrt(np.maximum(left, 1e-12))
             return Normal(self.centre + self.scale * mean, self.scale * std)

@@ -178,7 +178,7 @@ def test_joint_draws_know_what_is_open() -> None:
     np.testing.assert_allclose(found, again.covariance(rows, rows), atol=1e-6)
 
 
-def test_where_nothing_is_within_the_limits_promises_do_not_depend_on_each_other() -> None:
+def test_where_nothing_is_within_the_limits_scores_do_not_depend_on_each_other() -> None:
     outlook, candidates = looked(2)
     none = replace(outlook, within=outlook.within[:0])
     for name in ("ehvi", "pi", "ucb", "parego"):

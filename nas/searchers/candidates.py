@@ -27,14 +27,12 @@ class Candidate:
         row: of the features.
         key: what makes it the same as another, by the study's identity.
         losses: of each objective, NaN where training alone tells.
-        violation: of the limits on exact objectives.
     """
 
     row: int
     architecture: Architecture
     key: str
     losses: tuple[float, ...]
-    violation: float
 
 
 @dataclass(slots=True)
@@ -63,17 +61,12 @@ class Candidates:
             values = context.exact(arch)
             losses = tuple([o.loss(values[o.name]) if o.name in values else nan for o in context.objectives])
             (row,) = self.features.rows([arch])
-            found = self.known[arch] = Candidate(
-                row, arch, context.identify(arch), losses, context.violation(values)
-            )
+            found = self.known[arch] = Candidate(row, arch, context.identify(arch), losses)
         return found
 
     def allowed(self, arch: Architecture) -> Candidate | None:
         """That of an architecture that meets the limits; of others nothing is made."""
-        if arch not in self.known and self.context.violation(self.context.exact(arch)) > 0:
-            return None
-        candidate = self.of(arch)
-        return None if candidate.violation > 0 else candidate
+        return None if self.context.violation(self.context.exact(arch)) > 0 else self.of(arch)
 
     def row(self, trial: Trial) -> int:
         return self.of(trial.architecture).row

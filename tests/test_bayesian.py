@@ -17,6 +17,7 @@ from nas.searchers.candidates import Candidates
 from nas.searchers.evidence import Evidence, front_of
 from nas.searchers.members import Member
 from nas.surrogates.gp import Scaling, fit_kernel
+from nas.surrogates.posterior import Places, Posterior
 from nas.surrogates.warp import Warp
 from nas.trial import Failure, Trial
 from search_spaces.chain import ChainSpace
@@ -312,7 +313,7 @@ def test_leaving_out_is_exact() -> None:
     assert len(rows) == len(targets) == 15
     assert "tau" in quality(posterior)
     for place in (0, 7, 14):
-        other = type(posterior)(posterior.kernel, posterior._features)
+        other = Posterior(posterior.kernel, Places(posterior._places._features, posterior.kernel.scaling))
         for i, row in enumerate(rows):
             if i != place:
                 other.add(row, targets[i])

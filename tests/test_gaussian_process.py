@@ -11,8 +11,9 @@ from scipy.optimize import approx_fprime
 from nas.architecture import Architecture, Graph, Node
 from nas.surrogates import gp
 from nas.surrogates.features import BLOCKS, REMOTE, Features, graph_shape, squared_distances, wl_counts
-from nas.surrogates.gp import JITTER, Posterior, Scaling, fit_kernel
+from nas.surrogates.gp import JITTER, Scaling, fit_kernel, products
 from nas.surrogates.model import Unfit
+from nas.surrogates.posterior import Places, Posterior
 from search_spaces.nasbench201 import NASBench201Space
 from search_spaces.nasnet import NASNetSpace
 
@@ -136,15 +137,16 @@ def dense(features: Features, rows: list[int], kernel: gp.Kernel) -> np.ndarray:
     smooth = kernel.variance * np.exp(
         -sum(d / length for d, length in zip(scaled, kernel.lengths, strict=True))
     )
-    products = kernel.scaling.products(blocks, blocks)
-    return np.asarray(smooth + sum(w * g for w, g in zip(kernel.weights, products, strict=True)))
+    centred = kernel.scaling.scaled(blocks)
+    inner = products(centred, centred)
+    return np.asarray(smooth + sum(w * g for w, g in zip(kernel.weights, inner, strict=True)))
 
 
 def test_posterior_against_dense_algebra() -> None:
     features, rows, targets = known(60)
     scaling = Scaling.of(features.blocks(rows[:50]))
     kernel, _ = fit_kernel(features.blocks(rows[:40]), targets[:40], scaling)
-    posterior = Posterior(kernel, features)
+    posterior = Posterior(kernel, Places(features, scaling))
     for place in range(40):
         posterior.add(rows[place], targets[place])
         if place in (0, 10, 30):
@@ -188,7 +190,7 @@ def test_it_learns_and_knows_how_much() -> None:
     """Of 150 networks, given 60: most of the variance, and about 90 % inside the 90 % interval."""
     features, rows, targets = known(150, seed=4)
     kernel, _ = fit_kernel(features.blocks(rows[:60]), targets[:60], Scaling.of(features.blocks(rows)))
-    posterior = Posterior(kernel, features)
+    posterior = Posterior(kernel, Places(features, kernel.scaling))
     for row, target in zip(rows[:60], targets[:60], strict=True):
         posterior.add(row, target)
     found = posterior.predict(rows[60:])
@@ -204,7 +206,7 @@ def test_rows_that_are_all_one_architecture(targets: np.ndarray) -> None:
     features = Features(SPACE)
     rows = features.rows([SPACE.sample(np.random.default_rng(0))]) * 6
     kernel, _ = fit_kernel(features.blocks(rows), targets, Scaling.of(features.blocks(rows)))
-    posterior = Posterior(kernel, features)
+    posterior = Posterior(kernel, Places(features, kernel.scaling))
     for row, target in zip(rows, targets, strict=True):
         posterior.add(row, target)
     found = posterior.predict(rows)

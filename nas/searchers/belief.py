@@ -14,8 +14,9 @@ from nas.searchers.candidates import Candidate, Candidates, exact_losses
 from nas.searchers.evidence import Evidence
 from nas.searchers.members import Member, losses_of
 from nas.searchers.selection import failed
-from nas.surrogates.gp import Kernel, Posterior, Scaling, fit_kernel
+from nas.surrogates.gp import Kernel, Scaling, fit_kernel
 from nas.surrogates.model import Normal, Unfit
+from nas.surrogates.posterior import Places, Posterior
 from nas.surrogates.quality import judged
 from nas.surrogates.warp import Warp, warps
 
@@ -102,7 +103,8 @@ def updated_chance(
         rows = [candidates.row(member.trial) for member in members[max(0, base - KEPT) : base]]
         blocks, fitted = candidates.features.blocks(rows[-FITTED:]), targets[:base][-FITTED:]
         scaling = _scaling(candidates, sample, rows)
-        chance = Chance(base, base, Posterior(fit_kernel(blocks, fitted, scaling)[0], candidates.features))
+        kernel, _ = fit_kernel(blocks, fitted, scaling)
+        chance = Chance(base, base, Posterior(kernel, Places(candidates.features, scaling)))
         chance.posterior.begin(rows, targets[:base][-KEPT:])
     for member, target in zip(members[chance.told :], targets[chance.told :].tolist(), strict=True):
         chance.posterior.add(candidates.row(member.trial), target)
@@ -165,10 +167,10 @@ def _fitted(
     kept, best = np.sort(order[:KEPT]), np.sort(order[:FITTED])
     features = candidates.features
     scaling = _scaling(candidates, sample, rows[kept].tolist())
-    belief = Belief(len(members), len(members), objectives, [], [])
+    belief, places = Belief(len(members), len(members), objectives, [], []), Places(features, scaling)
     for place in objectives:
         warp, kernel = _likeliest(features.blocks(rows[best].tolist()), losses[best, place], scaling)
-        posterior = Posterior(kernel, features)
+        posterior = Posterior(kernel, places)
         posterior.begin(rows[kept].tolist(), warp.targets(losses[kept, place]))
         belief.warps.append(warp)
         belief.posteriors.append(posterior)

@@ -27,7 +27,7 @@ def boxes(losses: Floats, reference: Floats) -> tuple[Floats, Floats]:
     each begins where the one before it ends, of the second all begin at -inf.
     """
     front = losses[(losses < reference).all(axis=1)]
-    front = np.unique(front[pareto.front(front)], axis=0)  # in the order of the first objective
+    front = _distinct(front[pareto.front(front)])
     objectives = len(reference)
     if objectives == 1:
         return np.full((1, 1), -np.inf), np.minimum(front.min(axis=0, initial=np.inf), reference)[None]
@@ -40,6 +40,13 @@ def boxes(losses: Floats, reference: Floats) -> tuple[Floats, Floats]:
     bounds = local_upper_bounds(front, reference)[0]
     # The region is all that lies below one of the bounds: seen from -inf, the part that -bounds dominate.
     return _dominated_boxes(bounds)
+
+
+def _distinct(points: Floats) -> Floats:
+    """Without repeats, in the order of the first objective, then of the others."""
+    points = points[np.lexsort(points.T[::-1])]
+    differ = (points[1:] != points[:-1]).any(axis=1)
+    return np.asarray(points[np.append(True, differ)[: len(points)]])
 
 
 def local_upper_bounds(points: Floats, reference: Floats) -> tuple[Floats, Floats]:

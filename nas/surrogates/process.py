@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import LinAlgError, solve_triangular
 
-from nas.surrogates.gp import JITTER, Kernel, Scaling, fit_kernel
+from nas.surrogates.gp import JITTER, Kernel, Scaling, fit_kernel, products, squares
 from nas.surrogates.model import Floats, Normal, Unfit
 from nas.surrogates.rows import checked
 from nas.surrogates.threads import one_thread
@@ -47,7 +47,7 @@ class GaussianProcess:
 class FittedProcess:
     """
     Attributes:
-        x: data, `float64[n, d]`.
+        x: data, scaled, `float64[n, d]`.
         factor: lower Cholesky factor of their covariance, `float64[n, n]`.
         whitened: the standardised targets behind its inverse, `float64[n]`.
         centre, scale: of the targets.
@@ -62,8 +62,8 @@ class FittedProcess:
 
     @classmethod
     def of(cls, kernel: Kernel, x: Floats, z: Floats, centre: float, scale: float) -> FittedProcess:
-        data = kernel.coordinates([x])
-        covariance = kernel.covariance(data, data) + (kernel.noise + JITTER) * np.eye(len(x))
+        (x,) = kernel.scaling.scaled([x])
+        covariance = _covariance(kernel, x, x) + (kernel.noise + JITTER) * np.eye(len(x))
         try:
             factor = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
         except LinAlgError as error:
@@ -76,9 +76,14 @@ class FittedProcess:
     def predict(self, x: Floats) -> Normal:
         """Of the values without noise."""
         with one_thread():
-            new = self.kernel.coordinates([x])
-            across = self.kernel.covariance(self.kernel.coordinates([self.x]), new)
+            (new,) = self.kernel.scaling.scaled([x])
+            across = _covariance(self.kernel, self.x, new)
             cross = solve_triangular(self.factor, across, lower=True, check_finite=False)
-            left = new.prior - np.einsum("ij,ij->j", cross, cross)
+            left = self.kernel.variances(squares([new])) - np.einsum("ij,ij->j", cross, cross)
             mean, std = self.whitened @ cross, np.sqrt(np.maximum(left, 1e-12))
             return Normal(self.centre + self.scale * mean, self.scale * std)
+
+
+def _covariance(kernel: Kernel, a: Floats, b: Floats) -> Floats:
+    """`float64[n, m]` of scaled rows."""
+    return kernel.covariance(products([a], [b]), squares([a]), squares([b]))

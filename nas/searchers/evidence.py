@@ -21,16 +21,20 @@ class Evidence:
         members: all told trials in the order of their ids, failed ones too.
         succeeded: those of them with a finite value of every objective.
         pending: trial id -> trial whose outcome is open, in the order they were proposed.
-        losses: of those that succeeded, `float64[n, m]`, memoised.
-        front: as `front_of` them, memoised.
+        losses: of those that succeeded, `float64[n, m]`.
+        front: as `front_of` them.
     """
 
     context: Context
     members: list[Member] = field(default_factory=list)
     succeeded: list[Member] = field(default_factory=list)
     pending: dict[int, Trial] = field(default_factory=dict)
-    _losses: NDArray[np.float64] | None = None
-    _front: list[Member] | None = None
+    losses: NDArray[np.float64] = field(init=False)
+    front: list[Member] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.losses = losses_of(self.succeeded).reshape(len(self.succeeded), len(self.context.objectives))
+        self.front = front_of(self.succeeded)
 
     def proposed(self, trial: Trial) -> None:
         self.pending[trial.id] = trial
@@ -41,20 +45,9 @@ class Evidence:
         self.members.append(member)
         if not failed(member):
             self.succeeded.append(member)
-            self._losses = self._front = None
+            self.losses = np.vstack([self.losses, member.losses])
+            self.front = front_of([*self.front, member])
         return member
-
-    @property
-    def losses(self) -> NDArray[np.float64]:
-        if self._losses is None:
-            self._losses = losses_of(self.succeeded)
-        return self._losses
-
-    @property
-    def front(self) -> list[Member]:
-        if self._front is None:
-            self._front = front_of(self.succeeded)
-        return self._front
 
     @property
     def modelled(self) -> NDArray[np.bool_]:

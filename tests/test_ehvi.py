@@ -14,11 +14,15 @@ from nas.surrogates.warp import Warp
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
 @pytest.mark.parametrize("count", [0, 1, 5, 30])
-def test_boxes_fill_what_the_front_leaves(objectives: int, count: int) -> None:
+@pytest.mark.parametrize("ties", [False, True])
+def test_boxes_fill_what_the_front_leaves(objectives: int, count: int, ties: bool) -> None:
     rng = np.random.default_rng(objectives * 100 + count)
     losses, reference = rng.random((count, objectives)), np.full(objectives, 0.9)
+    if ties:
+        losses = np.round(4 * losses) / 4
     lower, upper = boxes(losses, reference)
     assert (lower < upper).all()
+    assert objectives > 3 or len(lower) <= 2 * count + 1
     lower = np.maximum(lower, 0.0)
     left = np.prod(np.maximum(upper - lower, 0.0), axis=1).sum()
     assert left == pytest.approx(np.prod(reference) - pareto.hypervolume(losses, reference), abs=1e-12)

@@ -33,7 +33,8 @@ class Evidence:
     front: list[Member] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.losses = losses_of(self.succeeded).reshape(len(self.succeeded), len(self.context.objectives))
+        none = np.empty((0, len(self.context.objectives)))
+        self.losses = losses_of(self.succeeded) if self.succeeded else none
         self.front = front_of(self.succeeded)
 
     def proposed(self, trial: Trial) -> None:

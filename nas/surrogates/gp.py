@@ -151,9 +151,14 @@ def fit_kernel(
     if count < 2:
         raise Unfit(f"a Gaussian process needs at least 2 values, but got {count}")
     rows = scaling.scaled(blocks)
-    lower = np.tril_indices(count)  # all is symmetric
-    inner, halves = products(rows, rows)[:, lower[0], lower[1]], squares(rows) / 2
-    distances = np.maximum(halves[:, lower[0]] + halves[:, lower[1]] - inner, 0.0)
+    halves = squares(rows) / 2
+    first, second = np.tril_indices(count)
+    lower = first * count + second  # of a flat matrix; all are symmetric
+    inner = products(rows, rows).reshape(number, count * count).take(lower, axis=1)
+    distances = halves.take(first, axis=1)
+    distances += halves.take(second, axis=1)
+    distances -= inner
+    np.maximum(distances, 0.0, out=distances)
     means = np.concatenate(
         [
             [PRIOR_VARIANCE[0], PRIOR_NOISE[0]],
@@ -168,16 +173,18 @@ def fit_kernel(
             np.full(number, PRIOR_WEIGHT[1]),
         ]
     )
-    twice = np.where(lower[0] == lower[1], 1.0, 2.0)
-    matrix = np.zeros((count, count))
+    twice = np.where(first == second, 1.0, 2.0)
+    flat = np.zeros(count * count)
+    matrix = flat.reshape(count, count)
+    diagonal = slice(None, None, count + 1)
 
     def negative(logs: Floats) -> tuple[float, Floats]:
         """Minus the log density and its gradient."""
         variance, noise = np.exp(logs[:2])
         lengths, weights = np.exp(logs[2 : 2 + number]), np.exp(logs[2 + number :])
         smooth = variance * np.exp(-(1 / lengths) @ distances)
-        matrix[lower] = smooth + weights @ inner
-        np.fill_diagonal(matrix, matrix.diagonal() + noise + JITTER)
+        flat[lower] = smooth + weights @ inner
+        flat[diagonal] += noise + JITTER
         factor, failed = dpotrf(matrix, lower=1)
         if failed:
             return 1e10, np.zeros_like(logs)
@@ -186,8 +193,8 @@ def fit_kernel(
         change = np.outer(solved, solved) - dpotri(factor, lower=1)[0]
         off = (logs - means) / spreads
         gradient = np.empty_like(logs)
-        weighted = twice * change[lower]
-        gradient[1] = noise * np.trace(change)
+        weighted = twice * change.ravel().take(lower)
+        gradient[1] = noise * change.trace()
         gradient[2 + number :] = weights * (inner @ weighted)
         weighted *= smooth
         gradient[0] = weighted.sum()

@@ -13,7 +13,7 @@ from nas.protocols import Objective
 from nas.searchers import Auto, BayesianOptimization, RandomSearch, nas_bowl
 from nas.searchers import bayesian as module
 from nas.searchers.belief import JUDGED, Belief, _likeliest, quality, schedule
-from nas.searchers.candidates import Candidates
+from nas.searchers.candidates import Candidate, Candidates
 from nas.searchers.evidence import Evidence, front_of
 from nas.searchers.members import Member
 from nas.surrogates.gp import Scaling, fit_kernel
@@ -63,6 +63,29 @@ def test_first_trials_are_spread_over_the_costs() -> None:
     random = [np.ptp(np.log([MACRO.cost(MACRO.sample(rng)).params for _ in range(8)])) for _ in range(50)]
     assert np.mean(widths) > np.quantile(random, 0.9)
     assert np.mean(gaps) < 0.5
+
+
+def test_mutations_of_the_best_are_looked_at_while_the_pool_fills_and_in_doubt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FIRST", 40)
+    monkeypatch.setattr(module, "POOL", 150)
+    search = make(SEARCHER, (Objective("error"), Objective("twos")))
+    looked, full = [], []
+    usual = Candidates.around
+
+    def around(self: Candidates, *args: Any) -> list[Candidate]:
+        looked.append(len(search.trials))
+        return usual(self, *args)
+
+    monkeypatch.setattr(Candidates, "around", around)
+    for turn in range(40):
+        run(search, turn + 1)
+        full.append(len(search._state.pool) == 150)
+    first = full.index(True)
+    modelled = [t.id for t in search.trials if (t.proposal.origin or "").startswith("model")]
+    assert 5 < first < 30
+    assert looked == [turn for turn in modelled if turn < first or turn % module.DOUBTFUL == 2]
 
 
 def test_now_and_then_the_model_is_not_asked() -> None:

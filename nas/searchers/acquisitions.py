@@ -208,10 +208,11 @@ def _of_each(
     known: Callable[[Floats], Below],
 ) -> list[Below]:
     """One function of levels an objective."""
-    predictions, exact = outlook.predictions(candidates), exact_losses(candidates)
+    predictions, number = outlook.predictions(candidates), len(outlook.reference)
+    exact = exact_losses(candidates) if len(predictions) < number else None
     return [
-        modelled(*predictions[place]) if place in predictions else known(exact[:, place])
-        for place in range(exact.shape[1])
+        modelled(*predictions[place]) if exact is None or place in predictions else known(exact[:, place])
+        for place in range(number)
     ]
 
 

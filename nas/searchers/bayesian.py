@@ -112,16 +112,16 @@ class State:
         No candidate is made of the others.
         """
         found: dict[str, Candidate] = {}
-        context = self.context
+        identify, seen = self.context.identify, self.context.seen
         for drawn in self.pool:
-            if not drawn.key:
-                drawn.key = context.identify(drawn.architecture)
-            if drawn.key in found or context.seen(drawn.key):
+            key = drawn.key or identify(drawn.architecture)
+            drawn.key = key
+            if key in found or seen(key):
                 continue
             if drawn.candidate is None:
                 drawn.candidate = self.candidates.allowed(drawn.architecture)
             if drawn.candidate is not None:
-                found[drawn.key] = drawn.candidate
+                found[key] = drawn.candidate
         return found
 
     def sampled(self) -> list[Architecture]:

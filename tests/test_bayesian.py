@@ -65,11 +65,12 @@ def test_first_trials_are_spread_over_the_costs() -> None:
     assert np.mean(gaps) < 0.5
 
 
-def test_mutations_of_the_best_are_looked_at_while_the_pool_fills_and_in_doubt(
+def test_mutations_of_the_best_are_looked_at_early_in_doubt_and_late(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "FIRST", 40)
     monkeypatch.setattr(module, "POOL", 150)
+    monkeypatch.setattr(module, "LATE", 35)
     search = make(SEARCHER, (Objective("error"), Objective("twos")))
     looked, full = [], []
     usual = Candidates.around
@@ -85,7 +86,7 @@ def test_mutations_of_the_best_are_looked_at_while_the_pool_fills_and_in_doubt(
     first = full.index(True)
     modelled = [t.id for t in search.trials if (t.proposal.origin or "").startswith("model")]
     assert 5 < first < 30
-    assert looked == [turn for turn in modelled if turn < first or turn % module.DOUBTFUL == 2]
+    assert looked == [turn for turn in modelled if turn < first or turn % 3 == 2 or turn >= 35]
 
 
 def test_now_and_then_the_model_is_not_asked() -> None:

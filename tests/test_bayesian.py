@@ -286,6 +286,24 @@ def evidence(members: list[Member]) -> Evidence:
     return Evidence(make(SEARCHER)._state.context, members, members)
 
 
+@pytest.mark.parametrize("limit", [None, 12.0, 0.0])
+def test_losses_and_front_are_those_of_all_that_was_told(limit: float | None) -> None:
+    """Also with ties, with failures, and while nothing is within the limit."""
+    search = make(RandomSearch(), (Objective("error"), Objective("twos", limit=limit)))
+    seen = Evidence(search.context)
+    rng = np.random.default_rng(0)
+    for turn in range(60):
+        run(search, turn + 1, lambda trial: {"error": float(rng.integers(6)), "twos": 14.0 - rng.integers(9)})
+        trial = search.trials[-1]
+        if turn % 7 == 3:
+            trial = Trial(trial.id, trial.proposal, Failure("oom", "too large"))
+        seen.proposed(trial)
+        seen.told(trial)
+        np.testing.assert_array_equal(seen.losses, [m.losses for m in seen.succeeded])
+        assert [m.trial.id for m in seen.front] == [m.trial.id for m in front_of(seen.succeeded)]
+    assert len(seen.succeeded) < len(seen.members) == 60
+
+
 @pytest.mark.parametrize("rows", [JUDGED // 2, JUDGED, 3 * JUDGED])
 @pytest.mark.parametrize("log", [False, True])
 def test_the_scale_is_that_of_the_losses_also_if_some_judge_for_many(rows: int, log: bool) -> None:

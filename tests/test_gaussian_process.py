@@ -11,7 +11,7 @@ from scipy.optimize import approx_fprime
 from nas.architecture import Architecture, Graph, Node
 from nas.surrogates import gp
 from nas.surrogates.features import BLOCKS, REMOTE, Features, graph_shape, squared_distances, wl_counts
-from nas.surrogates.gp import JITTER, Scaling, fit_kernel, products
+from nas.surrogates.gp import JITTER, Scaling, fit_kernel
 from nas.surrogates.model import Unfit
 from nas.surrogates.posterior import Places, Posterior
 from search_spaces.nasbench201 import NASBench201Space
@@ -137,8 +137,11 @@ def dense(features: Features, rows: list[int], kernel: gp.Kernel) -> np.ndarray:
     smooth = kernel.variance * np.exp(
         -sum(d / length for d, length in zip(scaled, kernel.lengths, strict=True))
     )
-    centred = kernel.scaling.scaled(blocks)
-    inner = products(centred, centred)
+    wide = [np.pad(c, (0, b.shape[1] - len(c))) for b, c in zip(blocks, kernel.scaling.centres, strict=True)]
+    inner = [
+        2 * (block - centre) @ (block - centre).T / distance
+        for block, centre, distance in zip(blocks, wide, kernel.scaling.distances, strict=True)
+    ]
     return np.asarray(smooth + sum(w * g for w, g in zip(kernel.weights, inner, strict=True)))
 
 
@@ -169,6 +172,36 @@ def test_posterior_against_dense_algebra() -> None:
     inverse = np.linalg.inv(covariance[np.ix_(data, data)] + noise * np.eye(40))
     left = covariance - covariance[:, data] @ inverse @ covariance[data]
     np.testing.assert_allclose(posterior.covariance(later[:5], rows[:7]), left[60:65, :7], atol=1e-8)
+
+
+def test_processes_that_share_their_places_are_those_that_do_not() -> None:
+    """Also where they begin alike, grow alike and are asked differently, while labels widen the blocks."""
+    features, rows, targets = known(40)
+    scaling = Scaling.of(features.blocks(rows[:20]))
+    blocks = features.blocks(rows[:20])
+    kernels = [fit_kernel(blocks, values[:20], scaling)[0] for values in (targets, targets**2 - 1)]
+    shared = Places(features, scaling)
+    together = [Posterior(kernel, shared) for kernel in kernels]
+    alone = [Posterior(kernel, Places(features, scaling)) for kernel in kernels]
+    later = features.rows([SPACE.sample(np.random.default_rng(i)) for i in range(90, 150)])
+    for posterior in (*together, *alone):
+        posterior.begin(rows[:20], targets[:20])
+    for place in range(20, 30):
+        together[0].predict(later[: 2 * place])
+        for posterior in (*together, *alone):
+            posterior.add(rows[place], targets[place])
+    for mine, other in zip(together, alone, strict=True):
+        found, expected = mine.predict(later, rows[30:33]), other.predict(later, rows[30:33])
+        np.testing.assert_allclose(found.mean, expected.mean, atol=1e-9)
+        np.testing.assert_allclose(found.std, expected.std, atol=1e-9)
+
+
+def test_places_and_kernel_are_of_one_scaling() -> None:
+    features, rows, targets = known(10)
+    first, second = Scaling.of(features.blocks(rows)), Scaling.of(features.blocks(rows[:5]))
+    kernel, _ = fit_kernel(features.blocks(rows), targets, first)
+    with pytest.raises(ValueError, match="must be of the scaling of its places"):
+        Posterior(kernel, Places(features, second))
 
 
 def test_the_gradient_is_that_of_the_likelihood(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,8 +101,8 @@ def updated_chance(
     base = schedule(len(members))
     if chance is None or chance.base != base or chance.told > len(members):
         rows = [candidates.row(member.trial) for member in members[max(0, base - KEPT) : base]]
-        blocks, fitted = candidates.features.blocks(rows[-FITTED:]), targets[:base][-FITTED:]
         scaling = _scaling(candidates, sample, rows)
+        blocks, fitted = candidates.features.blocks(rows[-FITTED:]), targets[:base][-FITTED:]
         kernel, _ = fit_kernel(blocks, fitted, scaling)
         chance = Chance(base, base, Posterior(kernel, Places(candidates.features, scaling)))
         chance.posterior.begin(rows, targets[:base][-KEPT:])

@@ -29,8 +29,8 @@ class Evidence:
     members: list[Member] = field(default_factory=list)
     succeeded: list[Member] = field(default_factory=list)
     pending: dict[int, Trial] = field(default_factory=dict)
-    losses: NDArray[np.float64] = field(init=False)
-    front: list[Member] = field(init=False)
+    losses: NDArray[np.float64] = field(init=False, compare=False)
+    front: list[Member] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         none = np.empty((0, len(self.context.objectives)))

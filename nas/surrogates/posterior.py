@@ -30,11 +30,12 @@ class Places:
 
     Attributes:
         met: the row of each column.
+        scaling: that of the kernels.
     """
 
     def __init__(self, features: Features, scaling: Scaling) -> None:
         self.met: list[int] = []
-        self._features, self._scaling = features, scaling
+        self._features, self.scaling = features, scaling
         self._column = np.full(64, -1)  # of each row; -1 of those not met
         self._blocks = [np.zeros((64, 0)) for _ in scaling.distances]  # scaled
         self._squares = np.zeros((len(scaling.distances), 64))
@@ -60,7 +61,7 @@ class Places:
         blocks = self._features.blocks(rows)
         if any(new.shape[1] > had.shape[1] for new, had in zip(blocks, self._blocks, strict=True)):
             start, blocks = 0, self._features.blocks(self.met)
-        scaled = self._scaling.scaled(blocks)
+        scaled = self.scaling.scaled(blocks)
         if end > self._squares.shape[1]:
             self._squares = grown(self._squares, (len(self._squares), 2 * end))
         for place, values in enumerate(scaled):
@@ -78,8 +79,9 @@ class Places:
         """`float64[blocks, n, m]`; the last ones are remembered: processes given the same rows ask alike."""
         last = self._last
         if last.others != others or last.columns != columns:
+            kept = others if isinstance(others, slice) else [*others]
             few, many = ([block[some] for block in self._blocks] for some in (columns, others))
-            last = self._last = Products(list(columns), others, products(few, many))
+            last = self._last = Products([*columns], kept, products(few, many))
         return last.found
 
 
@@ -92,6 +94,8 @@ class Posterior:
     """
 
     def __init__(self, kernel: Kernel, places: Places) -> None:
+        if places.scaling is not kernel.scaling:
+            raise ValueError("the kernel must be of the scaling of its places, but it is of another")
         self.kernel, self._places = kernel, places
         self._data: list[int] = []  # columns
         self._inverse = np.zeros((16, 16))  # of the factor

@@ -83,10 +83,11 @@ def test_mutations_of_the_best_are_looked_at_early_in_doubt_and_late(
     for turn in range(40):
         run(search, turn + 1)
         full.append(len(search._state.pool) == 150)
-    first = full.index(True)
+    first, doubtful = full.index(True), module.DOUBTFUL
     modelled = [t.id for t in search.trials if (t.proposal.origin or "").startswith("model")]
     assert 5 < first < 30
-    assert looked == [turn for turn in modelled if turn < first or turn % 3 == 2 or turn >= 35]
+    expected = [i for i in modelled if i < first or i % doubtful == doubtful - 1 or i >= module.LATE]
+    assert looked == expected
 
 
 def test_now_and_then_the_model_is_not_asked() -> None:
@@ -113,6 +114,24 @@ def test_a_cold_ask_is_a_warm_ask() -> None:
         assert warm_proposal == cold_proposal
         assert state is search._state
         tell(search, search.propose(warm_proposal))  # type: ignore[arg-type]
+
+
+def test_a_cold_ask_is_a_warm_ask_with_failures_limits_and_open_trials() -> None:
+    def outcome(trial: Trial) -> Any:
+        values = measured(trial)
+        return Failure("oom", "too large") if trial.id % 5 == 2 else values | {"twos": 14.0 - values["error"]}
+
+    objectives = (Objective("error"), Objective("twos", limit=9.0))
+    search = make(SEARCHER, objectives, in_flight=3)
+    run(search, 24, outcome)
+    for _ in range(6):
+        search.propose(search.ask())  # type: ignore[arg-type]
+        search.propose(search.ask())  # type: ignore[arg-type]
+        cold = make(SEARCHER, objectives, in_flight=3)
+        for trial in search.trials:
+            cold.restore(trial)
+        assert search.ask() == cold.ask()
+        run(search, len(search.trials), outcome)
 
 
 def test_what_makes_features_comparable_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +374,9 @@ def test_leaving_out_is_exact() -> None:
     assert len(rows) == len(targets) == 15
     assert "tau" in quality(posterior)
     for place in (0, 7, 14):
-        other = Posterior(posterior.kernel, Places(posterior._places._features, posterior.kernel.scaling))
+        other = Posterior(
+            posterior.kernel, Places(search._state.candidates.features, posterior.kernel.scaling)
+        )
         for i, row in enumerate(rows):
             if i != place:
                 other.add(row, targets[i])

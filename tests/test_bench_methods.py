@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -95,6 +96,14 @@ def test_own_time_is_that_of_ask_and_tell(tables: dict[str, Table]) -> None:
     run = drive(Script(["22222222", "22222222", "11111111"], work=0.02), tables["macro"], budget=2)
     assert 0.04 <= run.seconds[0] < 0.06 + 0.04
     assert 0.08 <= run.seconds[1] < 0.08 + 0.04
+
+
+def test_the_garbage_collector_sees_all_again_when_a_run_ends(tables: dict[str, Table]) -> None:
+    frozen = gc.get_freeze_count()
+    with pytest.raises(KeyError):
+        drive(Script(["no code"]), tables["macro"], budget=2)
+    drive(Script(["22222222"]), tables["macro"], budget=1)
+    assert gc.get_freeze_count() == frozen == 0
 
 
 # --- all methods -------------------------------------------------------------------------------------

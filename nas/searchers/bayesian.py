@@ -115,16 +115,16 @@ class State:
         No candidate is made of the others.
         """
         found: dict[str, Candidate] = {}
-        identify, seen = self.context.identify, self.context.seen
+        context = self.context
         for drawn in self.pool:
-            key = drawn.key or identify(drawn.architecture)
-            drawn.key = key
-            if key in found or seen(key):
+            if not drawn.key:
+                drawn.key = context.identify(drawn.architecture)
+            if drawn.key in found or context.seen(drawn.key):
                 continue
             if drawn.candidate is None:
                 drawn.candidate = self.candidates.allowed(drawn.architecture)
             if drawn.candidate is not None:
-                found[key] = drawn.candidate
+                found[drawn.key] = drawn.candidate
         return found
 
     def sampled(self) -> list[Architecture]:
@@ -313,14 +313,18 @@ def _best(
     acquisition: Acquisition,
     rng: np.random.Generator,
 ) -> Proposal | None:
-    """The candidate that promises most, or a neighbour of it that promises more; None if nothing does."""
+    """The candidate that promises most, or if they are looked at a mutation of it that promises more.
+
+    None if nothing does.
+    """
     if not pool:
         return None
     promise = _promise(state, belief, acquisition, rng)
     chosen, gain = promise.most(list(pool.values()))
     parent = state.parent_of(chosen.key)
-    hopeless, late = not gain > acquisition.nothing, len(state.evidence.members) >= LATE
-    if acquisition.climbs and (len(state.pool) < POOL or promise.outlook.doubtful or late or hopeless):
+    early, late = len(state.pool) < POOL, len(state.evidence.members) >= LATE
+    hopeless = not gain > acquisition.nothing
+    if acquisition.climbs and (early or late or hopeless or promise.outlook.doubtful):
         others = state.candidates.around(chosen.architecture, CLIMB, pool, rng)
         best, better = promise.most(others) if others else (chosen, gain)
         if better > gain and not isclose(better, gain, rel_tol=TIED):

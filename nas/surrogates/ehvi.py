@@ -60,7 +60,7 @@ def _swept(front: Floats, reference: Floats) -> tuple[Floats, Floats]:
     time").
     """
     x, y, z = reference.tolist()
-    boxes: list[tuple[list[float], list[float]]] = []
+    found: list[tuple[list[float], list[float]]] = []
     rights, strips = [x], [(-np.inf, y, -np.inf)]  # where each ends; its left, its height, where it began
     for px, py, pz in front[np.argsort(front[:, 2], kind="stable")].tolist():
         first = last = bisect_right(rights, px)
@@ -68,7 +68,7 @@ def _swept(front: Floats, reference: Floats) -> tuple[Floats, Floats]:
         while last < len(strips) and strips[last][1] > py:
             begin, top, began = strips[last]
             if began < pz:
-                boxes.append(([max(px, begin), -np.inf, began], [rights[last], top, pz]))
+                found.append(([max(px, begin), -np.inf, began], [rights[last], top, pz]))
             last += 1
         if last > first:
             end = rights[last - 1]
@@ -76,8 +76,8 @@ def _swept(front: Floats, reference: Floats) -> tuple[Floats, Floats]:
             rights[first:last] = [px, end] if kept else [end]
             strips[first:last] = [(left, height, since)] * kept + [(px, py, pz)]
     for right, (left, height, since) in zip(rights, strips, strict=True):
-        boxes.append(([left, -np.inf, since], [right, height, z]))
-    lower, upper = np.array(boxes).transpose(1, 0, 2)
+        found.append(([left, -np.inf, since], [right, height, z]))
+    lower, upper = np.array(found).transpose(1, 0, 2)
     return lower, upper
 
 
@@ -124,7 +124,6 @@ def _dominated_boxes(bounds: Floats) -> tuple[Floats, Floats]:
         low[:, j] = makers[:, :j, j].max(axis=1)
     high = corners.copy()
     high[:, 0] = np.inf
-    low[:, 0] = makers[:, 0, 0]
     filled = (low < high).all(axis=1)
     return -high[filled], -low[filled]
 

@@ -111,7 +111,7 @@ def _log(size: int) -> float:
 class Features:
     """A table of architectures by row, grown as they are met; a row depends on its architecture only.
 
-    Counts are whole numbers, so distances between them are exact whatever the order in which labels were met.
+    The order in which labels are met is that of the columns, and tells nothing else.
 
     Args:
         blocks: names of `BLOCKS`.

@@ -1,6 +1,6 @@
 """A Gaussian process given data: it grows row by row with the data, and column by column with what is asked.
 
-Several processes over the same rows share `Places`: what none of them has to compute again.
+Processes given values at the same rows share `Places`: coordinates, and the inner products last asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Products(NamedTuple):
     """What was `found` of some columns with others, `float64[blocks, n, m]`."""
 
     columns: list[int]
-    others: list[int] | slice
+    others: slice
     found: Floats
 
 
@@ -75,22 +75,24 @@ class Places:
         """`float64[blocks, n]`."""
         return self._squares[:, columns]
 
-    def products(self, columns: list[int], others: list[int] | slice) -> Floats:
+    def scaled(self, columns: Sequence[int] | slice) -> list[Floats]:
+        """`float64[n, d_b]` of each block."""
+        return [block[columns] for block in self._blocks]
+
+    def products(self, columns: list[int], others: slice) -> Floats:
         """`float64[blocks, n, m]`; the last ones are remembered: processes given the same rows ask alike."""
-        last = self._last
-        if last.others != others or last.columns != columns:
-            kept = others if isinstance(others, slice) else [*others]
-            few, many = ([block[some] for block in self._blocks] for some in (columns, others))
-            last = self._last = Products([*columns], kept, products(few, many))
-        return last.found
+        if self._last.others != others or self._last.columns != columns:
+            found = products(self.scaled(columns), self.scaled(others))
+            self._last = Products(list(columns), others, found)
+        return self._last.found
 
 
 class Posterior:
     """A process given data, and its prediction for every row that was asked about.
 
     Values come in the order they were added; a row of the Cholesky factor, and of its inverse, depends on
-    those before it only. Of every column of `places` it holds the covariance with the data behind the
-    factor's inverse, the mean, and the variance that is left.
+    those before it only. Of the columns of `places`, once it was asked, it holds the covariance with the data
+    behind the factor's inverse, the mean, and the variance that is left.
     """
 
     def __init__(self, kernel: Kernel, places: Places) -> None:
@@ -116,8 +118,10 @@ class Posterior:
         """
         columns, n = self._places.columns(rows).tolist(), len(rows)
         self._room(n, len(self._places))
-        covariance = self._among(columns, columns) + self._noise * np.eye(n)
-        factor, failed = dpotrf(covariance, lower=1)
+        products = self._places.products(columns, slice(0, len(self._places)))  # `_fill` asks for the same
+        squares = self._places.squares(columns)
+        covariance = self.kernel.covariance(products[:, :, columns], squares, squares)
+        factor, failed = dpotrf(covariance + self._noise * np.eye(n), lower=1)
         if failed:
             raise Unfit(f"the kernel of {n} values must be positive definite, but it is singular")
         self._inverse[:n, :n] = dtrtri(factor, lower=1)[0]
@@ -187,8 +191,10 @@ class Posterior:
             known = across @ np.linalg.solve(self._noisy(given), beyond)
             return np.asarray(self.covariance(rows, others) - known)
         left, right = self._cover(rows).tolist(), self._cover(others).tolist()
+        a, b = self._places.scaled(left), self._places.scaled(right)
+        prior = self.kernel.covariance(products(a, b), squares(a), squares(b))
         n = len(self._data)
-        return np.asarray(self._among(left, right) - self._cross[:n, left].T @ self._cross[:n, right])
+        return np.asarray(prior - self._cross[:n, left].T @ self._cross[:n, right])
 
     def _noisy(self, given: Sequence[int]) -> Floats:
         """Covariance of the values at these rows, noise included."""
@@ -205,11 +211,6 @@ class Posterior:
         targets = self._targets[:n]
         off = (inverse.T @ self._whitened[:n]) / precision
         return Normal(targets - off, np.sqrt(1 / precision)), targets
-
-    def _among(self, columns: list[int], others: list[int]) -> Floats:
-        """Prior covariance, noise left out."""
-        products = self._places.products(columns, others)
-        return self.kernel.covariance(products, self._places.squares(columns), self._places.squares(others))
 
     def _cover(self, rows: Sequence[int]) -> NDArray[np.int64]:
         """The columns of these rows."""

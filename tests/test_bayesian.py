@@ -12,6 +12,7 @@ from nas.architecture import Architecture
 from nas.protocols import Objective
 from nas.searchers import Auto, BayesianOptimization, RandomSearch, nas_bowl
 from nas.searchers import bayesian as module
+from nas.searchers.acquisitions import Outlook
 from nas.searchers.belief import JUDGED, Belief, _likeliest, quality, schedule
 from nas.searchers.candidates import Candidate, Candidates
 from nas.searchers.evidence import Evidence, front_of
@@ -63,6 +64,31 @@ def test_first_trials_are_spread_over_the_costs() -> None:
     random = [np.ptp(np.log([MACRO.cost(MACRO.sample(rng)).params for _ in range(8)])) for _ in range(50)]
     assert np.mean(widths) > np.quantile(random, 0.9)
     assert np.mean(gaps) < 0.5
+
+
+@pytest.mark.parametrize("names", [("error",), ("error", "twos")])
+def test_each_third_turn_doubts_the_model_and_early_more(
+    names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EARLY", 14)
+    monkeypatch.setattr(module, "STRAYS", frozenset[int]())
+    outlooks: list[Outlook] = []
+
+    def kept(*args: Any) -> Outlook:
+        outlooks.append(Outlook(*args))
+        return outlooks[-1]
+
+    monkeypatch.setattr(module, "Outlook", kept)
+    run(make(SEARCHER, tuple(Objective(name) for name in names)), 24)
+    found = {len(outlook.losses): outlook for outlook in outlooks}
+    assert [told for told, outlook in found.items() if outlook.doubtful] == [5, 8, 11, 14, 17, 20, 23]
+    beyond = {told: outlook.reference - outlook.losses.max(axis=0) for told, outlook in found.items()}
+    shares = {told: rest / np.ptp(found[told].losses, axis=0) for told, rest in beyond.items()}
+    for told, outlook in found.items():
+        doubted = outlook.doubtful and len(names) > 1
+        np.testing.assert_allclose(shares[told], module.FAR if doubted else module.MARGIN)
+        greatest = module.GREATER if told <= 14 else module.DOUBT
+        assert outlook.widened == (greatest if doubted else 1.0)
 
 
 def test_mutations_of_the_best_are_looked_at_early_in_doubt_and_late(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 from scipy.stats import lognorm
 
 from nas.surrogates.model import Normal
-from nas.surrogates.warp import Warp, warps
+from nas.surrogates.warp import CERTAIN, Warp, _cdf, warps
 
 LOSSES = np.array([5.5, 6.0, 7.0, 9.0, 20.0, 90.0])
 
@@ -54,3 +55,10 @@ def test_what_lies_below_the_shift_is_not_lost() -> None:
     warp = Warp.to(LOSSES, log=True)
     assert np.isfinite(warp.targets(np.array([-3.0]))).all()
     assert np.isfinite(warp.losses(np.array([1e6]))).all()
+
+
+def test_cdf_that_is_mostly_certain_is_the_usual_one() -> None:
+    z = np.concatenate([np.linspace(-60, 60, 2001), [-CERTAIN, CERTAIN], np.linspace(-1e4, 1e4, 20_001)])
+    assert (np.abs(z) < CERTAIN).mean() < 1 / 3
+    np.testing.assert_array_equal(_cdf(z), ndtr(z))
+    np.testing.assert_array_equal(_cdf(z[:2001].reshape(3, -1)), ndtr(z[:2001]).reshape(3, -1))

@@ -10,6 +10,9 @@ from scipy.special import ndtr
 
 from nas.surrogates.model import Floats, Normal
 
+CERTAIN = 38.5
+"""Phi(-z) is 0 and Phi(z) is 1 in float64 from this z on."""
+
 
 @dataclass(frozen=True)
 class Warp:
@@ -62,10 +65,10 @@ class Warp:
         if self.log:
             above = levels - self.shift
             z = (np.log(above) - mean) / std
-            found = above * ndtr(z) - np.exp(np.minimum(mean + std**2 / 2, 700.0)) * ndtr(z - std)
+            found = above * _cdf(z) - np.exp(np.minimum(mean + std**2 / 2, 700.0)) * _cdf(z - std)
         else:
             z = (levels - mean) / std
-            found = std * (z * ndtr(z) + np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
+            found = std * (z * _cdf(z) + np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))
         return np.asarray(np.maximum(found, 0.0))
 
     def chances_below(self, levels: Floats, prediction: Normal) -> Floats:
@@ -75,6 +78,16 @@ class Warp:
         std = np.maximum(prediction.std, self.TINY)[:, None]
         found[:, known] = ndtr((self.targets(levels[known]) - prediction.mean[:, None]) / std)
         return found
+
+
+def _cdf(z: Floats) -> Floats:
+    """Phi(z), of any shape; computed where it is open only, if that is little, as of a cost modelled well."""
+    open_ = np.abs(z) < CERTAIN
+    if 3 * np.count_nonzero(open_) > z.size:
+        return np.asarray(ndtr(z))
+    found = (z > 0).astype(np.float64)
+    found[open_] = ndtr(z[open_])
+    return found
 
 
 def warps(losses: Floats) -> list[Warp]:

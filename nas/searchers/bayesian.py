@@ -75,7 +75,7 @@ that nobody knows (NAS-Bench-201, a Pixel 3) one of eight was still at a gap of 
 
 EARLY, GREATER = 60, 3.0
 """Up to so many trials deviations are `GREATER` times as large instead: a process of latencies that saw slow
-networks only was eight deviations off fast ones. Gaps after 50 / 100 trials were 15.5 / 6.1 without, 13.6 / 5.7
+networks only was eight deviations off fast ones. Gaps at 50 / 100 trials were 15.5 / 6.1 without, 13.6 / 5.7
 so, +- .9 / .4, and 13.6 / 5.6 with greater doubts throughout (120 seeds from 500), which made gaps after 200
 trials of NAS-Bench-Macro larger, 1.02 to 1.35 times."""
 

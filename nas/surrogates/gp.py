@@ -38,9 +38,9 @@ START_VARIANCE, START_NOISE, START_WEIGHT = -3.0, -7.0, -1.0
 """Logs of v, the noise and w_b (less what a block is doubted) at which the search for hyperparameters begins;
 lengths begin at the prior's mode. That is a process which is nearly linear, and trusts its values.
 
-From there ten steps came within .14 of the best log density that was known, and within 2.2 at worst; from the
-prior's mode within .39 and 13.7, and no nearer with more steps: it ends in a worse mode where a linear part
-explains nearly all, as it does of latencies (fits to 30 to 40 values of searches of four benchmarks).
+From there ten steps came on the mean within .14 of the best log density that was known, at worst within 2.2;
+from the prior's mode within .39 and 13.7, with more steps .27 and 13.7: it ends in a worse mode where a linear
+part explains nearly all, as of latencies (fits to 30 to 40 values of searches of four benchmarks).
 """
 
 

@@ -76,13 +76,13 @@ class Warp:
         found = np.zeros((len(prediction.mean), len(levels)))
         known = levels > (self.shift if self.log else -np.inf)
         std = np.maximum(prediction.std, self.TINY)[:, None]
-        found[:, known] = ndtr((self.targets(levels[known]) - prediction.mean[:, None]) / std)
+        found[:, known] = _cdf((self.targets(levels[known]) - prediction.mean[:, None]) / std)
         return found
 
 
 def _cdf(z: Floats) -> Floats:
     """Phi(z), of any shape; computed where it is open only, if that is little, as of a cost modelled well."""
-    open_ = np.abs(z) < CERTAIN
+    open_ = ~(np.abs(z) >= CERTAIN)  # NaN stays NaN
     if 3 * np.count_nonzero(open_) > z.size:
         return np.asarray(ndtr(z))
     found = (z > 0).astype(np.float64)

@@ -39,8 +39,8 @@ START_VARIANCE, START_NOISE, START_WEIGHT = -3.0, -7.0, -1.0
 lengths begin at the prior's mode. That is a process which is nearly linear, and trusts its values.
 
 From there ten steps came on the mean within .14 of the best log density that was known, at worst within 2.2;
-from the prior's mode within .39 and 13.7, with more steps .27 and 13.7: it ends in a worse mode where a linear
-part explains nearly all, as of latencies (fits to 30 to 40 values of searches of four benchmarks).
+from the prior's mode within .39 and 13.7, with more steps .27 and 13.7: it ends in a worse mode where a
+linear part explains nearly all, as of latencies (fits to 30 to 40 values of searches of four benchmarks).
 """
 
 
